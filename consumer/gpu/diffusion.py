@@ -1,0 +1,378 @@
+"""The diffusion pipeline: diffusers' ZImagePipeline in timed stages, on ROCm, CUDA or a CPU."""
+
+import contextlib
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import ZImagePipeline
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from consumer.gpu import builtin
+from consumer.gpu.pipeline import (
+    DeviceLostError,
+    Drawn,
+    LoadError,
+    NanOutputError,
+    OnStep,
+    OutOfMemoryError,
+    PromptTooLongError,
+)
+from consumer.gpu.protocol import Generate, Load, Ready
+
+MAX_TOKENS = 512
+"""Of the templated prompt: what the text encoder reads (diffusers' default, and the model's)."""
+
+ACTIVATION_BYTES = 4 << 30
+"""Room for activations at 1024x1024 in bf16, transformer and VAE (estimate from the shapes)."""
+
+_CALL = ("prompt", "width", "height", "num_inference_steps", "guidance_scale", "generator")
+_CALL_MORE = ("output_type", "callback_on_step_end")
+
+
+class DiffusionPipeline:
+    """One diffusers pipeline on one device. Never entered by two threads."""
+
+    def __init__(self) -> None:
+        self._pipe: Any = None
+        self._device = torch.device("cpu")
+        self._offloaded = False
+        self._forwards = 0
+
+    # ------------------------------------------------------------ load
+
+    def load(self, command: Load, note: Callable[[str], None]) -> Ready:
+        """Load the model onto the device. Raises LoadError."""
+        started = time.monotonic()
+        self._device = _device(command.device)
+        # Searching kernels per shape costs minutes at every new size on ROCm.
+        torch.backends.cudnn.benchmark = False
+        folder, revision = _fetch(command, note)
+        name, pipeline_class = _pipeline_class(folder)
+        note(f"loading {name} from {folder}")
+        dtype = torch.float32 if self._device.type == "cpu" else torch.bfloat16
+        try:
+            self._adopt(
+                pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True),
+                command.memory,
+            )
+        except torch.OutOfMemoryError as error:
+            raise LoadError(
+                f"The model does not fit on {self._device}: {error}. Set IMAGE_GEN_MEMORY=low.",
+                permanent=True,
+            ) from error
+        except (OSError, ValueError, KeyError) as error:
+            raise LoadError(
+                f"{folder} cannot be loaded: {error}. Are all its files there?", permanent=True
+            ) from error
+        return self._ready(command, revision, time.monotonic() - started)
+
+    def _adopt(self, pipe: Any, memory: str) -> None:
+        """Take over a pipeline that stands in main memory: place it and count its forwards."""
+        pipe.set_progress_bar_config(disable=True)
+        self._pipe = pipe
+        self._place(memory)
+        denoiser = getattr(pipe, "transformer", None) or pipe.unet
+        denoiser.register_forward_hook(self._count_forward)
+
+    def _place(self, memory: str) -> None:
+        if self._device.type == "cpu":
+            return
+        if memory == "auto":
+            free, _ = torch.cuda.mem_get_info(self._device)
+            memory = placement(_component_bytes(self._pipe), free)
+        match memory:
+            case "fast":
+                self._pipe.to(self._device)
+            case "balanced":
+                self._pipe.enable_model_cpu_offload(device=self._device)
+            case _:
+                self._pipe.enable_sequential_cpu_offload(device=self._device)
+        self._offloaded = memory != "fast"
+
+    def _count_forward(self, *_: object) -> None:
+        self._forwards += 1
+
+    def _ready(self, command: Load, revision: str, seconds: float) -> Ready:
+        pipe, z_image = self._pipe, isinstance(self._pipe, ZImagePipeline)
+        scale = getattr(pipe, "vae_scale_factor", 8)
+        return Ready(
+            model=command.model,
+            revision=revision,
+            pipeline=type(pipe).__name__,
+            device=str(self._device),
+            device_name=_device_name(self._device),
+            backend=backend(),
+            dtype=str(pipe.dtype).removeprefix("torch."),
+            load_seconds=round(seconds, 3),
+            size_multiple=scale * 2 if z_image else scale,
+            steps_per_forward_less=1 if z_image else 0,
+            versions={
+                name: version(name) for name in ("torch", "diffusers", "transformers")
+            },
+        )
+
+    # ------------------------------------------------------------ draw
+
+    def draw(self, command: Generate, on_step: OnStep) -> Drawn:
+        """Draw one picture. Raises DrawError, or what `on_step` raises."""
+        self._forwards = 0
+        if self._device.type != "cpu":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        try:
+            with torch.no_grad():
+                if isinstance(self._pipe, ZImagePipeline):
+                    return self._draw_z_image(command, on_step)
+                return self._draw_other(command, on_step)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise OutOfMemoryError(
+                f"The GPU has too little memory for {command.width}x{command.height}."
+            ) from error
+        except torch.AcceleratorError as error:
+            raise DeviceLostError(str(error)) from error
+        finally:
+            if self._offloaded:
+                # An aborted call leaves the transformer on the card, next to the text encoder.
+                self._pipe.maybe_free_model_hooks()
+
+    def _draw_z_image(self, command: Generate, on_step: OnStep) -> Drawn:
+        self._count_tokens(command.prompt)
+        seconds: dict[str, float] = {}
+        guided = command.guidance > 0
+        with self._timed(seconds, "text_encode"):
+            embeds, negative_embeds = self._pipe.encode_prompt(
+                [command.prompt],  # a list of our own: diffusers rewrites it in place
+                do_classifier_free_guidance=guided,
+                max_sequence_length=MAX_TOKENS,
+            )
+        with self._timed(seconds, "denoise"):
+            latents = self._pipe(
+                prompt_embeds=embeds,
+                negative_prompt_embeds=negative_embeds if guided else None,
+                width=command.width,
+                height=command.height,
+                # Explicit sigmas: releases of diffusers count steps differently.
+                num_inference_steps=command.forwards,
+                sigmas=sigmas(command.forwards),
+                guidance_scale=command.guidance,
+                generator=_generator(command.seed),
+                output_type="latent",
+                return_dict=False,
+                callback_on_step_end=self._callback(on_step, command.forwards),
+            )[0]
+        if self._forwards != command.forwards:
+            raise RuntimeError(
+                f"{self._forwards} forwards were run instead of {command.forwards}"
+            )
+        with self._timed(seconds, "vae_decode"):
+            pixels = self._decode(latents)
+        return self._drawn(pixels, seconds)
+
+    def _draw_other(self, command: Generate, on_step: OnStep) -> Drawn:
+        """Draw with another class: one call, whose whole time counts as denoising."""
+        seconds = {"text_encode": 0.0, "vae_decode": 0.0}
+        with self._timed(seconds, "denoise"):
+            image = self._pipe(
+                prompt=command.prompt,
+                width=command.width,
+                height=command.height,
+                num_inference_steps=command.forwards,
+                guidance_scale=command.guidance,
+                generator=_generator(command.seed),
+                output_type="pt",
+                return_dict=False,
+                callback_on_step_end=self._callback(on_step, command.forwards),
+            )[0]
+        return self._drawn(_pixels(image * 2 - 1), seconds)
+
+    def _count_tokens(self, prompt: str) -> None:
+        """Refuse what the text encoder would cut off silently."""
+        templated = self._pipe.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=True,
+        )
+        count = len(self._pipe.tokenizer(templated).input_ids)
+        if count > MAX_TOKENS:
+            raise PromptTooLongError(
+                f"The prompt has {count} tokens (with the model's template); "
+                f"the model reads {MAX_TOKENS}. Shorten it."
+            )
+
+    def _callback(self, on_step: OnStep, steps: int) -> Callable[..., dict[str, Any]]:
+        def callback(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            # The device runs ahead of us: without this, a cancel would come after the last step.
+            self._synchronize()
+            if step + 1 == steps and not torch.isfinite(tensors["latents"]).all():
+                raise NanOutputError("The model gave values that are no numbers.")
+            on_step(step + 1, steps)
+            return tensors
+
+        return callback
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        vae = self._pipe.vae
+        latents = latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+        with _vae_attention(self._device):
+            return _pixels(vae.decode(latents, return_dict=False)[0])
+
+    def _drawn(self, pixels: torch.Tensor, seconds: dict[str, float]) -> Drawn:
+        array = pixels.cpu().numpy()
+        if array.min() == array.max():
+            raise NanOutputError("The picture is one flat colour.")
+        return Drawn(array, self._forwards, seconds, _memory(self._device))
+
+    @contextlib.contextmanager
+    def _timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self._synchronize()
+        seconds[stage] = round(time.monotonic() - started, 6)
+
+    def _synchronize(self) -> None:
+        if self._device.type != "cpu":
+            torch.cuda.synchronize(self._device)
+
+
+def sigmas(forwards: int) -> list[float]:
+    """Return the noise levels of a schedule, 1 down to 1/n, before the scheduler's shift.
+
+    What the model was distilled on for 8 forwards; passed explicitly because diffusers up to
+    0.38 and from 0.39 on derive different ones from the same number of steps.
+    """
+    return [1 - index / forwards for index in range(forwards)]
+
+
+def placement(component_bytes: dict[str, int], free_bytes: int) -> str:
+    """Return `fast`, `balanced` or `low` for components of these sizes on a card with this room."""
+    if sum(component_bytes.values()) + ACTIVATION_BYTES <= free_bytes:
+        return "fast"
+    if max(component_bytes.values()) + ACTIVATION_BYTES <= free_bytes:
+        return "balanced"
+    return "low"
+
+
+def backend() -> str:
+    """Return the compute platform of this build of torch."""
+    if torch.version.hip:
+        return f"rocm {torch.version.hip}"
+    return f"cuda {torch.version.cuda}" if torch.version.cuda else "cpu"
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise LoadError(
+            f"IMAGE_GEN_DEVICE={name}, but this torch ({torch.__version__}) sees no GPU. Install "
+            "the build for your card, check the driver, or set IMAGE_GEN_DEVICE=cpu.",
+            permanent=True,
+        )
+    return torch.device(name)
+
+
+def _device_name(device: torch.device) -> str:
+    return "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
+def _fetch(command: Load, note: Callable[[str], None]) -> tuple[Path, str]:
+    """Return the folder of the model and its revision, downloading it where needed."""
+    if command.model == builtin.NAME:
+        note("preparing the built-in small model")
+        return builtin.ensure_builtin(Path(command.data_dir)), builtin.REVISION
+    folder = Path(command.model)
+    if folder.is_dir():
+        if not (folder / "model_index.json").is_file():
+            raise LoadError(
+                f"{folder} has no model_index.json: it is no folder of a diffusers pipeline.",
+                permanent=True,
+            )
+        return folder, "local"
+    if folder.is_absolute() or command.model.startswith("."):
+        raise LoadError(f"There is no folder {folder}.", permanent=True)
+    note(f"fetching {command.model}; a first download is about 20 GB for Z-Image-Turbo")
+    try:
+        found = diffusers.DiffusionPipeline.download(
+            command.model, revision=command.revision, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise LoadError(
+            f"The model {command.model} cannot be had: {error}. Check IMAGE_GEN_MODEL and the "
+            "way to the hub, give a folder, or set IMAGE_GEN_MODEL=builtin.",
+            permanent=False,
+        ) from error
+    return Path(found), Path(found).name
+
+
+def _pipeline_class(folder: Path) -> tuple[str, Any]:
+    """Return the class that the folder asks for. Raises LoadError if we cannot call it."""
+    name = builtin.describe(folder)
+    found = getattr(diffusers, name, None)
+    if found is None:
+        raise LoadError(
+            f"{folder} asks for the pipeline {name}, which diffusers {diffusers.__version__} "
+            "does not have. Choose a text-to-image model that it has.",
+            permanent=True,
+        )
+    parameters = inspect.signature(found.__call__).parameters
+    missing = [argument for argument in (*_CALL, *_CALL_MORE) if argument not in parameters]
+    if missing:
+        raise LoadError(
+            f"{name} does not take {', '.join(missing)}, so it cannot be driven as a "
+            "text-to-image pipeline. Choose another model.",
+            permanent=True,
+        )
+    return name, found
+
+
+def _component_bytes(pipe: Any) -> dict[str, int]:
+    return {
+        name: sum(tensor.numel() * tensor.element_size() for tensor in part.parameters())
+        for name, part in pipe.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
+
+
+def _generator(seed: int) -> torch.Generator:
+    """Return a fresh CPU generator: the same noise on every device."""
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def _pixels(image: torch.Tensor) -> torch.Tensor:
+    """Turn 1 x 3 x H x W in -1..1 into H x W x 3, uint8, checking for what is no number."""
+    if not torch.isfinite(image).all():
+        raise NanOutputError("The decoder gave values that are no numbers.")
+    scaled = image[0].float().mul(127.5).add(127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+@contextlib.contextmanager
+def _vae_attention(device: torch.device) -> Iterator[None]:
+    """Keep the VAE's attention off the flash kernels of gfx11.
+
+    With its head dimension of 512 they can be silently wrong (pytorch issue 189849).
+    """
+    if device.type == "cuda" and torch.version.hip:
+        arch = torch.cuda.get_device_properties(device).gcnArchName
+        if arch.startswith("gfx11"):
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+                return
+    yield
+
+
+def _memory(device: torch.device) -> dict[str, int]:
+    if device.type == "cpu":
+        return {}
+    return {
+        "allocated": torch.cuda.memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+        "peak": torch.cuda.max_memory_allocated(device),
+    }

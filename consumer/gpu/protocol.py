@@ -1,0 +1,237 @@
+"""The protocol: every message between parent and GPU child, and how they are framed.
+
+A frame is two big-endian 32-bit lengths, a JSON header of the first and raw bytes of the second.
+"""
+
+import json
+import socket
+import struct
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+_LENGTHS = struct.Struct(">II")
+MAX_HEADER_BYTES = 1 << 20
+MAX_PAYLOAD_BYTES = 1 << 28
+
+
+class ProtocolError(Exception):
+    """The peer sent something that is no frame or no message of ours."""
+
+
+# ---------------------------------------------------------------- parent to child
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load the model; the first message of a child's life."""
+
+    pipeline: str
+    """`module:Class`."""
+    model: str
+    revision: str | None
+    device: str
+    memory: str
+    data_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Draw one picture."""
+
+    id: str
+    prompt: str
+    width: int
+    height: int
+    seed: int
+    forwards: int
+    guidance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop this picture at the next denoising step."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """Leave."""
+
+
+# ---------------------------------------------------------------- child to parent
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The model is being loaded; a sentence for the log."""
+
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded and pictures may be asked for."""
+
+    model: str
+    revision: str
+    pipeline: str
+    """The class of the diffusers pipeline."""
+    device: str
+    device_name: str
+    backend: str
+    """`cpu`, `cuda 13.0` or `rocm 7.2`."""
+    dtype: str
+    load_seconds: float
+    size_multiple: int
+    """Pixels: sides must be multiples of it."""
+    steps_per_forward_less: int
+    """Forwards = steps - this."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The model cannot be used; the child leaves."""
+
+    message: str
+    permanent: bool
+    """Trying again would not help: a missing folder, a class we cannot call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A denoising step was done."""
+
+    id: str
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The picture; its payload is height x width x 3 bytes, uint8 sRGB, row by row."""
+
+    id: str
+    width: int
+    height: int
+    forwards: int
+    seconds: dict[str, float]
+    """By stage: text_encode, denoise, vae_decode."""
+    memory: dict[str, int]
+    """Bytes: allocated, reserved and peak on the device; empty on a CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The picture was cancelled after this many steps."""
+
+    id: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The picture cannot be had; the child goes on."""
+
+    id: str
+    code: str
+    """`invalid_request`, `out_of_memory`, `nan_output` or `internal`."""
+    message: str
+
+
+Message = (
+    Load
+    | Generate
+    | Cancel
+    | Shutdown
+    | Loading
+    | Ready
+    | LoadFailed
+    | Step
+    | Done
+    | Stopped
+    | Failed
+)
+
+CATALOGUE: dict[str, type[Message]] = {
+    kind.__name__: kind
+    for kind in (
+        Load,
+        Generate,
+        Cancel,
+        Shutdown,
+        Loading,
+        Ready,
+        LoadFailed,
+        Step,
+        Done,
+        Stopped,
+        Failed,
+    )
+}
+
+
+def encode(message: Message, payload_length: int = 0) -> bytes:
+    """Return the frame of a message up to its payload, which the caller sends after it."""
+    header = json.dumps({"kind": type(message).__name__, **asdict(message)}).encode()
+    return _LENGTHS.pack(len(header), payload_length) + header
+
+
+def decode(header: bytes) -> Message:
+    """Return the message of a frame's header.
+
+    Raises:
+        ProtocolError: if it is no message of the catalogue.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(header)
+        return CATALOGUE[fields.pop("kind")](**fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProtocolError(f"no message of ours: {header[:80]!r}") from error
+
+
+PREFIX_BYTES = _LENGTHS.size
+
+
+def lengths(prefix: bytes) -> tuple[int, int]:
+    """Return the header's and the payload's length in bytes.
+
+    Raises:
+        ProtocolError: if they are beyond what we ever send.
+    """
+    header, payload = _LENGTHS.unpack(prefix)
+    if header > MAX_HEADER_BYTES or payload > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(f"a frame of {header} + {payload} bytes")
+    return header, payload
+
+
+def send(connection: socket.socket, message: Message, payload: Any = b"") -> None:
+    """Send a frame, blocking; for the child. `payload` is anything with a buffer of bytes."""
+    view = memoryview(payload).cast("B")
+    connection.sendall(encode(message, len(view)))
+    if view:
+        connection.sendall(view)
+
+
+def receive(connection: socket.socket) -> Message:
+    """Receive a frame without payload, blocking; for the child.
+
+    Raises:
+        EOFError: when the parent's socket is closed.
+        ProtocolError: when it is no frame of ours.
+    """
+    header, payload = lengths(_exactly(connection, PREFIX_BYTES))
+    message = decode(_exactly(connection, header))
+    _exactly(connection, payload)
+    return message
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    buffer = bytearray()
+    while len(buffer) < count:
+        chunk = connection.recv(count - len(buffer))
+        if not chunk:
+            raise EOFError
+        buffer += chunk
+    return bytes(buffer)

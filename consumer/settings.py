@@ -1,0 +1,228 @@
+"""The settings: one frozen value, read once, cross-checked, the only reader of the environment."""
+
+import difflib
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from schemas.request import MAX_GUIDANCE, MAX_STEPS, MIN_STEPS
+from schemas.sizes import MAX_SIDE, MIN_SIDE
+
+PREFIX = "IMAGE_GEN_"
+SECRETS_FOLDER = Path("/run/secrets")
+
+OUTSIDE = {"VARIANT", "TORCH_INDEX"}
+"""Names with our prefix that `control.sh` and the image build read, not the service."""
+
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `sentences` has one sentence for each thing wrong."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+class Settings(BaseModel):
+    """Every setting with its default; `IMAGE_GEN_<NAME>` in the environment."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address of the HTTP face."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8034
+    """Port of the HTTP face; 0 takes a free one and logs it."""
+
+    model: str = "Tongyi-MAI/Z-Image-Turbo"
+    """A Hugging Face id, a folder with a diffusers pipeline, or `builtin` for the small model."""
+    model_revision: str | None = None
+    """Commit, tag or branch of a model from the hub."""
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:1`; AMD cards are called cuda too, as torch does."""
+    memory: Literal["auto", "fast", "balanced", "low"] = "auto"
+    """`fast`: all on the card (24 GB); `balanced`: parts move (16 GB); `low`: layers move (8 GB)."""
+    pipeline: str = "consumer.gpu.diffusion:DiffusionPipeline"
+    """`module:Class` of what draws; another one than the default is for tests and benches."""
+    default_width: Side = 1024
+    """Pixels, where the request names no width."""
+    default_height: Side = 1024
+    """Pixels, where the request names no height."""
+    inference_steps: Annotated[int, Field(ge=MIN_STEPS, le=MAX_STEPS)] = 9
+    """Steps as on the model's card; Z-Image runs one forward fewer (9 means 8)."""
+    guidance_scale: Annotated[float, Field(ge=0.0, le=MAX_GUIDANCE, allow_inf_nan=False)] = 0.0
+    """0 for distilled models: requests may not ask for guidance then. Above 0: the default."""
+
+    amqp_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/imagegen")
+    """The broker, with user, password and vhost: amqp:// or amqps://."""
+    management_url: SecretStr | None = None
+    """The broker's management API (http://user:password@host:15672); lets limits be compared."""
+    topology: Literal["auto", "check", "declare"] = "auto"
+    """`auto` uses what is there and declares what is missing; `check` touches nothing; `declare` all."""
+    max_queue_size: Annotated[int, Field(ge=1, le=100_000)] = 20
+    """Requests that may wait in the queue, beside those in hand."""
+    max_concurrent: Annotated[int, Field(ge=1, le=64)] = 1
+    """Jobs in hand at once, and the consumer's prefetch; the GPU draws one at a time."""
+    reply_to_allow: str = ".+"
+    """Regular expression that a `reply_to` must match in full; our own queues never do."""
+    max_reply_bytes: Annotated[int, Field(ge=65_536, le=12 * 1024 * 1024)] = 12 * 1024 * 1024
+    """Replies above this are refused as `result_too_large`, in bytes."""
+
+    data_dir: Path = Path(".imagegen")
+    """Folder for the store and the built-in model."""
+    store_url: SecretStr | None = None
+    """Database of jobs and results; unset: SQLite in the data folder."""
+    result_ttl_s: Annotated[int, Field(ge=60, le=30 * 86_400)] = 86_400
+    """Seconds that a finished job's result is kept."""
+    result_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 2 * 1024**3
+    """Bytes of results kept; the oldest go first."""
+
+    job_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    """Hard limit of one picture on the GPU, in seconds."""
+    default_deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    """Patience of a caller who set no `expiration`, in seconds."""
+    drain_s: Annotated[float, Field(ge=0, le=3_600)] = 60.0
+    """Seconds that a stop waits for the work in hand."""
+
+    embed_metadata: bool = True
+    """Write the prompt into the picture; size, seed, steps and model are written in any case."""
+    log_prompts: bool = False
+    """Write prompts into the log."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`auto`: JSON unless on a terminal."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe record that is written."""
+    worker_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")] = Field(
+        default_factory=lambda: re.sub(r"[^A-Za-z0-9_.:-]", "-", socket.gethostname())[:100] or "worker"
+    )
+    """Told in replies and events; the machine's name by default."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.job_timeout_s > self.default_deadline_s:
+            raise _disagree(
+                f"{PREFIX}JOB_TIMEOUT_S ({self.job_timeout_s:g}) is above {PREFIX}DEFAULT_DEADLINE_S "
+                f"({self.default_deadline_s:g}): a job would expire first. Lower the one or raise the other."
+            )
+        if self.amqp_url.get_secret_value().split("://")[0] not in {"amqp", "amqps"}:
+            raise _disagree(
+                f"{PREFIX}AMQP_URL is no amqp:// or amqps:// URL. Give amqp://user:password@host:5672/vhost."
+            )
+        try:
+            re.compile(self.reply_to_allow)
+        except re.error as error:
+            raise _disagree(
+                f"{PREFIX}REPLY_TO_ALLOW is no regular expression: {error}."
+            ) from error
+        return self
+
+    @property
+    def store(self) -> str:
+        """Return the database URL in use."""
+        if self.store_url is not None:
+            return self.store_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.absolute() / 'jobs.sqlite'}"
+
+
+def read_settings(
+    environment: Mapping[str, str] | None = None, secrets: Path = SECRETS_FOLDER
+) -> Settings:
+    """Read the settings from the environment, from files it names and from a secrets folder.
+
+    A value is taken from `IMAGE_GEN_<NAME>`, else from the file that `IMAGE_GEN_<NAME>_FILE`
+    names, else from `<secrets>/image_gen_<name>`; an empty value counts as not given.
+
+    Raises:
+        SettingsError: with a sentence for everything that is wrong, all at once.
+    """
+    environment = os.environ if environment is None else environment
+    given = {
+        name.removeprefix(PREFIX): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and value
+    }
+    sentences: list[str] = []
+    values = _from_secrets(secrets)
+    for name, value in sorted(given.items()):
+        field, file = _field(name)
+        if field is None:
+            sentences += [] if name in OUTSIDE else [_unknown(name)]
+        elif not file:
+            values[field] = value
+        elif field.upper() in given:
+            sentences.append(f"{PREFIX}{field.upper()} and {PREFIX}{name} are both set. Keep one.")
+        else:
+            _read_file(Path(value), name, field, values, sentences)
+    settings = _validate(values, sentences)
+    if sentences or settings is None:
+        raise SettingsError(sentences)
+    return settings
+
+
+def _field(name: str) -> tuple[str | None, bool]:
+    """Return the field that a variable names and whether it names a file with the value."""
+    lower = name.lower()
+    if lower in Settings.model_fields:
+        return lower, False
+    if lower.endswith("_file") and lower.removesuffix("_file") in Settings.model_fields:
+        return lower.removesuffix("_file"), True
+    return None, False
+
+
+def _unknown(name: str) -> str:
+    known = [field.upper() for field in Settings.model_fields]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {PREFIX}{close[0]}?" if close else "Remove it."
+    return f"{PREFIX}{name} is no setting of this service. {hint}"
+
+
+def _from_secrets(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in Settings.model_fields:
+        path = folder / f"{PREFIX}{field}".lower()
+        if path.is_file():
+            found[field] = path.read_text(encoding="utf-8").rstrip("\n")
+    return found
+
+
+def _read_file(
+    path: Path, name: str, field: str, values: dict[str, Any], sentences: list[str]
+) -> None:
+    try:
+        values[field] = path.read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        sentences.append(f"{PREFIX}{name} names a file that cannot be read: {error}.")
+
+
+def _validate(values: dict[str, Any], sentences: list[str]) -> Settings | None:
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            if details["type"] == "disagree":
+                sentences.append(details["msg"])
+            else:
+                name = f"{PREFIX}{str(details['loc'][0]).upper()}"
+                sentences.append(f"{name}: {details['msg']}.")
+        return None
+
+
+def _disagree(sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("disagree", "{sentence}", {"sentence": sentence})
