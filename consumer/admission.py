@@ -93,9 +93,7 @@ class _RefusedError(Exception):
         self.fault = fault
 
 
-def admit(
-    delivery: Delivery, now: datetime, limits: Limits
-) -> Job | Refusal | NobodyToTell:
+def admit(delivery: Delivery, now: datetime, limits: Limits) -> Job | Refusal | NobodyToTell:
     """Decide on a delivery, looking at nothing but the arguments."""
     if delivery.reply_to and not _may_reply_to(delivery.reply_to, limits):
         return NobodyToTell("reply_to_not_allowed")

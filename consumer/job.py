@@ -33,7 +33,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
             State.EXPIRED,
         }
     ),
-    State.SUCCEEDED: frozenset({State.RUNNING}),  # its result was lost or is another caller's
+    State.SUCCEEDED: frozenset({State.RUNNING}),  # its picture was pruned
     State.FAILED: frozenset({State.RUNNING}),  # a retryable failure, delivered again
     State.CANCELLED: frozenset(),
     State.EXPIRED: frozenset({State.RUNNING}),  # sent again with more patience

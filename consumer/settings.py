@@ -110,7 +110,9 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe record that is written."""
     worker_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")] = Field(
-        default_factory=lambda: re.sub(r"[^A-Za-z0-9_.:-]", "-", socket.gethostname())[:100] or "worker"
+        default_factory=lambda: (
+            re.sub(r"[^A-Za-z0-9_.:-]", "-", socket.gethostname())[:100] or "worker"
+        )
     )
     """Told in replies and events; the machine's name by default."""
 
@@ -167,7 +169,9 @@ def read_settings(
         elif not file:
             values[field] = value
         elif field.upper() in given:
-            sentences.append(f"{PREFIX}{field.upper()} and {PREFIX}{name} are both set. Keep one.")
+            sentences.append(
+                f"{PREFIX}{field.upper()} and {PREFIX}{name} are both set. Keep one."
+            )
         else:
             _read_file(Path(value), name, field, values, sentences)
     settings = _validate(values, sentences)

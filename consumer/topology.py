@@ -115,9 +115,7 @@ def queues(max_queue_size: int) -> tuple[Queue, ...]:
             quorum_limits={"delivery-limit": 10},
         ),
         Queue(EXPIRED, {"max-length": 1000, "overflow": "drop-head"}),
-        Queue(
-            PARKING, {"max-length": 1000, "overflow": "drop-head", "message-ttl": WEEK_MS}
-        ),
+        Queue(PARKING, {"max-length": 1000, "overflow": "drop-head", "message-ttl": WEEK_MS}),
     )
 
 
@@ -134,7 +132,10 @@ def queue_type(queue: Queue, *, cluster: bool) -> Literal["classic", "quorum"]:
 
 def declare_arguments(queue: Queue) -> Arguments:
     """Return a queue's arguments where it is declared without a policy: the limits are fixed then."""
-    return {"x-queue-type": "classic", **{f"x-{key}": value for key, value in queue.limits.items()}}
+    return {
+        "x-queue-type": "classic",
+        **{f"x-{key}": value for key, value in queue.limits.items()},
+    }
 
 
 def definitions(max_queue_size: int, *, cluster: bool = False) -> dict[str, Any]:

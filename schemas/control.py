@@ -17,7 +17,7 @@ class Cancel(Contract):
 
 
 class Done(Contract):
-    """This job was finished here; whoever else has it may drop it."""
+    """A job was finished here; whoever else has it may drop it."""
 
     op: Literal["done"]
     job_id: JobId

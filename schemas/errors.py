@@ -45,16 +45,25 @@ class ErrorSpec:
 
 ERRORS: dict[ErrorCode, ErrorSpec] = {
     ErrorCode.INVALID_REQUEST: ErrorSpec(
-        retryable=False, amqp=True, http_status=400, meaning="A field is missing, unknown or out of range."
+        retryable=False,
+        amqp=True,
+        http_status=400,
+        meaning="A field is missing, unknown or out of range.",
     ),
     ErrorCode.UNSUPPORTED_VERSION: ErrorSpec(
-        retryable=False, amqp=True, http_status=400, meaning="The message type is not one we speak."
+        retryable=False,
+        amqp=True,
+        http_status=400,
+        meaning="The message type is not one we speak.",
     ),
     ErrorCode.REQUEST_TOO_LARGE: ErrorSpec(
         retryable=False, amqp=True, http_status=413, meaning="The body is larger than 64 KiB."
     ),
     ErrorCode.RESULT_TOO_LARGE: ErrorSpec(
-        retryable=False, amqp=True, http_status=422, meaning="The reply would be larger than 12 MiB."
+        retryable=False,
+        amqp=True,
+        http_status=422,
+        meaning="The reply would be larger than 12 MiB.",
     ),
     ErrorCode.DEADLINE_EXCEEDED: ErrorSpec(
         retryable=True, amqp=True, http_status=504, meaning="The caller's patience ended first."
@@ -63,31 +72,58 @@ ERRORS: dict[ErrorCode, ErrorSpec] = {
         retryable=False, amqp=True, http_status=409, meaning="The job was cancelled on request."
     ),
     ErrorCode.POISON: ErrorSpec(
-        retryable=False, amqp=True, http_status=422, meaning="The job brought the GPU process down three times."
+        retryable=False,
+        amqp=True,
+        http_status=422,
+        meaning="The job brought the GPU process down three times.",
     ),
     ErrorCode.OUT_OF_MEMORY: ErrorSpec(
-        retryable=True, amqp=True, http_status=503, meaning="The GPU had too little memory for this picture."
+        retryable=True,
+        amqp=True,
+        http_status=503,
+        meaning="The GPU had too little memory for this picture.",
     ),
     ErrorCode.GPU_TIMEOUT: ErrorSpec(
-        retryable=True, amqp=True, http_status=504, meaning="The GPU did not finish within the job's hard limit."
+        retryable=True,
+        amqp=True,
+        http_status=504,
+        meaning="The GPU did not finish within the job's hard limit.",
     ),
     ErrorCode.GPU_DIED: ErrorSpec(
-        retryable=True, amqp=True, http_status=503, meaning="The GPU process died and could not be replaced."
+        retryable=True,
+        amqp=True,
+        http_status=503,
+        meaning="The GPU process died and could not be replaced.",
     ),
     ErrorCode.NAN_OUTPUT: ErrorSpec(
-        retryable=True, amqp=True, http_status=503, meaning="The arithmetic gave no picture (not a number)."
+        retryable=True,
+        amqp=True,
+        http_status=503,
+        meaning="The arithmetic gave no picture (not a number).",
     ),
     ErrorCode.IDEMPOTENCY_CONFLICT: ErrorSpec(
-        retryable=False, amqp=True, http_status=409, meaning="The job id was used before with another body."
+        retryable=False,
+        amqp=True,
+        http_status=409,
+        meaning="The job id was used before with another body.",
     ),
     ErrorCode.INTERNAL: ErrorSpec(
-        retryable=True, amqp=True, http_status=500, meaning="A defect of the service; its log knows more."
+        retryable=True,
+        amqp=True,
+        http_status=500,
+        meaning="A defect of the service; its log knows more.",
     ),
     ErrorCode.BUSY: ErrorSpec(
-        retryable=True, amqp=False, http_status=503, meaning="The queue is full; try again a little later."
+        retryable=True,
+        amqp=False,
+        http_status=503,
+        meaning="The queue is full; try again a little later.",
     ),
     ErrorCode.UNAVAILABLE: ErrorSpec(
-        retryable=True, amqp=False, http_status=503, meaning="The broker cannot be reached or has no queue."
+        retryable=True,
+        amqp=False,
+        http_status=503,
+        meaning="The broker cannot be reached or has no queue.",
     ),
     ErrorCode.UNAUTHORIZED: ErrorSpec(
         retryable=False, amqp=False, http_status=401, meaning="No valid token was given."
@@ -102,7 +138,10 @@ ERRORS: dict[ErrorCode, ErrorSpec] = {
         retryable=True, amqp=False, http_status=409, meaning="The job has no result yet."
     ),
     ErrorCode.GONE: ErrorSpec(
-        retryable=False, amqp=False, http_status=410, meaning="The result was kept for a while and then removed."
+        retryable=False,
+        amqp=False,
+        http_status=410,
+        meaning="The result was kept for a while and then removed.",
     ),
 }
 

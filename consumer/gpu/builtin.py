@@ -5,7 +5,6 @@ model works, on any machine, without a download.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -52,7 +51,7 @@ def ensure_builtin(data_dir: Path) -> Path:
             # save_pretrained writes weights as 0600; a service of another user reads them too.
             path.chmod(0o755 if path.is_dir() else 0o644)
         unfinished.chmod(0o755)
-        os.rename(unfinished, folder)
+        unfinished.rename(folder)
     except OSError:
         # Somebody else was first: theirs is as good as ours.
         if not (folder / "model_index.json").is_file():

@@ -10,6 +10,7 @@ from typing import Any
 
 import diffusers
 import torch
+import transformers
 from diffusers import ZImagePipeline
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -55,6 +56,9 @@ class DiffusionPipeline:
         folder, revision = _fetch(command, note)
         name, pipeline_class = _pipeline_class(folder)
         note(f"loading {name} from {folder}")
+        # Their bars would fill the log; the parent hears of the load in sentences.
+        diffusers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()
         dtype = torch.float32 if self._device.type == "cpu" else torch.bfloat16
         try:
             self._adopt(
@@ -112,9 +116,7 @@ class DiffusionPipeline:
             load_seconds=round(seconds, 3),
             size_multiple=scale * 2 if z_image else scale,
             steps_per_forward_less=1 if z_image else 0,
-            versions={
-                name: version(name) for name in ("torch", "diffusers", "transformers")
-            },
+            versions={name: version(name) for name in ("torch", "diffusers", "transformers")},
         )
 
     # ------------------------------------------------------------ draw

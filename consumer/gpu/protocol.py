@@ -54,11 +54,6 @@ class Cancel:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Shutdown:
-    """Leave."""
-
-
 # ---------------------------------------------------------------- child to parent
 
 
@@ -141,17 +136,7 @@ class Failed:
 
 
 Message = (
-    Load
-    | Generate
-    | Cancel
-    | Shutdown
-    | Loading
-    | Ready
-    | LoadFailed
-    | Step
-    | Done
-    | Stopped
-    | Failed
+    Load | Generate | Cancel | Loading | Ready | LoadFailed | Step | Done | Stopped | Failed
 )
 
 CATALOGUE: dict[str, type[Message]] = {
@@ -160,7 +145,6 @@ CATALOGUE: dict[str, type[Message]] = {
         Load,
         Generate,
         Cancel,
-        Shutdown,
         Loading,
         Ready,
         LoadFailed,

@@ -28,7 +28,6 @@ from consumer.gpu.protocol import (
     Message,
     ProtocolError,
     Ready,
-    Shutdown,
     Step,
     Stopped,
     receive,
@@ -52,11 +51,11 @@ class Worker:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._inbox: queue.SimpleQueue[Load | Generate | Shutdown] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Load | Generate] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
 
     def run(self) -> int:
-        """Serve until told to leave, or until the parent is gone. Returns the exit code."""
+        """Serve until the parent is gone. Returns the exit code where there is nothing to serve."""
         threading.Thread(target=self._read_inbox, name="inbox", daemon=True).start()
         pipeline: Pipeline | None = None
         while True:
@@ -69,8 +68,6 @@ class Worker:
                     if pipeline is None:
                         raise ProtocolError("asked to draw before the model was loaded")
                     self._draw(pipeline, command)
-                case Shutdown():
-                    return 0
 
     def _read_inbox(self) -> None:
         try:
@@ -78,7 +75,7 @@ class Worker:
                 match receive(self._connection):
                     case Cancel(id=job_id):
                         self._cancelled.add(job_id)
-                    case (Load() | Generate() | Shutdown()) as command:
+                    case (Load() | Generate()) as command:
                         self._inbox.put(command)
                     case other:
                         raise ProtocolError(f"{type(other).__name__} is not for a child")
@@ -109,21 +106,17 @@ class Worker:
         try:
             if command.id in self._cancelled:
                 raise StopDrawingError
-            drawn = pipeline.draw(command, on_step)
+            self._send_picture(command, pipeline.draw(command, on_step))
         except StopDrawingError:
             self._send(Stopped(command.id, done))
         except DrawError as error:
             self._send(Failed(command.id, error.code, str(error)))
-        except DeviceLostError:
-            # Nothing more can be had of this process; the parent starts another.
+        except Exception as error:  # noqa: BLE001 - one broken picture must not end the child
             sys.excepthook(*sys.exc_info())
-            os._exit(EXIT_DEVICE_LOST)
-        except Exception as error:
-            # One broken picture must not end the child; what breaks the device itself does.
-            sys.excepthook(*sys.exc_info())
+            if isinstance(error, DeviceLostError):
+                # Nothing more can be had of this process; the parent starts another.
+                os._exit(EXIT_DEVICE_LOST)
             self._send(Failed(command.id, "internal", f"{type(error).__name__}: {error}"))
-        else:
-            self._send_picture(command, drawn)
         finally:
             self._cancelled.discard(command.id)
 

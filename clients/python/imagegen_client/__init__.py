@@ -1,0 +1,26 @@
+"""The client of imagegen: `await client.generate("A sunset over mountains")`."""
+
+from imagegen_client.client import ImageClient
+from imagegen_client.errors import (
+    Busy,
+    Cancelled,
+    DeadlineExceeded,
+    GenerationFailed,
+    ImageError,
+    InvalidRequest,
+    Unavailable,
+)
+from imagegen_client.image import GeneratedImage, Progress
+
+__all__ = [
+    "Busy",
+    "Cancelled",
+    "DeadlineExceeded",
+    "GeneratedImage",
+    "GenerationFailed",
+    "ImageClient",
+    "ImageError",
+    "InvalidRequest",
+    "Progress",
+    "Unavailable",
+]

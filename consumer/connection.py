@@ -1,0 +1,278 @@
+"""The connection: two supervised AMQP connections that live and die together, as generations."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import AMQPError, DeliveryError
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
+from pamqp.commands import Basic
+
+from consumer.logs import logger
+
+log = logger(__name__)
+
+HEARTBEAT_S = 15
+SILENCE_S = 30.0
+"""Without a frame for so long a link is dead, whatever TCP says; aio-pika would wait 48 s."""
+DIAL_TIMEOUT_S = 5.0
+ATTACH_TIMEOUT_S = 15.0
+CLOSE_TIMEOUT_S = 2.0
+PUBLISH_TIMEOUT_S = 10.0
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.5, 4.0
+WATCH_EVERY_S = 1.0
+
+LINK_ERRORS = (AMQPError, OSError, ChannelInvalidStateError, RuntimeError, TimeoutError)
+"""What aio-pika raises when a link is gone, in its various moments."""
+
+
+class LinkLostError(Exception):
+    """The publish may or may not have arrived: the link went away, or stayed silent."""
+
+
+class Published(StrEnum):
+    """What the broker said of a publish."""
+
+    CONFIRMED = "confirmed"
+    RETURNED = "returned"
+    """Mandatory, and no queue took it."""
+    NACKED = "nacked"
+    """The queue is full."""
+    REFUSED = "refused"
+    """We may not, it is too large, or there is no such exchange (403, 404, 406)."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One generation: both connections, until anything ends either."""
+
+    generation: int
+    consume: AbstractConnection
+    publish: AbstractConnection
+    ended: "asyncio.Future[str]"
+    """Resolves to the reason of the first thing that went wrong."""
+    idle_channels: list[AbstractChannel] = field(default_factory=list)
+
+    def lose(self, reason: str) -> None:
+        """End this generation; the first reason is kept."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    @property
+    def alive(self) -> bool:
+        """Deliveries of a session that is not are forgotten: the broker brings them again."""
+        return not self.ended.done()
+
+    def watch_channel(self, channel: AbstractChannel, name: str) -> None:
+        """End the session when a channel that it cannot do without closes."""
+        channel.close_callbacks.add(lambda *_: self.lose(f"channel {name} closed"))
+
+
+Attach = Callable[[Session], Awaitable[None]]
+"""Called for every new generation, to open channels and start consumers on it."""
+
+
+class Broker:
+    """The supervisor of the two connections, and the only publisher."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._attachments: list[Attach] = []
+        self._session: Session | None = None
+        self._connected = asyncio.Event()
+        self._on_lost: Callable[[], None] = lambda: None
+        self.generation = 0
+        self.server_version: str | None = None
+        self.last_problem: str | None = None
+
+    def attach(self, attachment: Attach) -> None:
+        """Have `attachment` called for every generation, in the order given."""
+        self._attachments.append(attachment)
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called for every session that is lost."""
+        self._on_lost = callback
+
+    @property
+    def connected(self) -> bool:
+        """Both connections stand and every attachment is in place."""
+        return self._connected.is_set()
+
+    @property
+    def session(self) -> Session | None:
+        """The generation of the moment."""
+        return self._session if self.connected else None
+
+    async def run(self) -> None:
+        """Keep a session up, for ever: dial, attach, wait for its end, back off, again."""
+        delay = BACKOFF_FIRST_S
+        while True:
+            try:
+                await self._live()
+                delay = BACKOFF_FIRST_S
+            except LINK_ERRORS as error:
+                self.last_problem = f"{type(error).__name__}: {error}"
+                log.warning("broker_unreachable", problem=self.last_problem)
+            # Full jitter, so that a fleet does not come back in step.
+            await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - no secret
+            delay = min(delay * 2, BACKOFF_MOST_S)
+
+    async def publish(
+        self, exchange: str, routing_key: str, message: aio_pika.Message, *, mandatory: bool
+    ) -> Published:
+        """Publish and wait for the broker's word. Each message needs its own message_id.
+
+        Raises:
+            LinkLostError: if the word did not come.
+        """
+        session = self.session
+        if session is None:
+            raise LinkLostError("not connected")
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S), _channel(session) as channel:
+                return await _publish(channel, exchange, routing_key, message, mandatory)
+        except LINK_ERRORS as error:
+            raise LinkLostError(f"{type(error).__name__}: {error}") from error
+
+    async def wait_connected(self) -> None:
+        """Return once a session stands."""
+        await self._connected.wait()
+
+    # ------------------------------------------------------------ one generation
+
+    async def _live(self) -> None:
+        self.generation += 1
+        async with (
+            _dialled(self._url, f"{self._name} consume") as consume,
+            _dialled(self._url, f"{self._name} publish") as publish,
+        ):
+            loop = asyncio.get_running_loop()
+            session = Session(self.generation, consume, publish, loop.create_future())
+            for connection, what in ((consume, "consume"), (publish, "publish")):
+                connection.close_callbacks.add(
+                    lambda *_, what=what: session.lose(f"connection {what} closed")
+                )
+            self._session = session
+            try:
+                await self._attach_all(session)
+                self._connected.set()
+                self.last_problem = None
+                log.info("broker_connected", generation=session.generation)
+                reason = await _end_of(session)
+                self.last_problem = reason
+                log.warning("broker_lost", generation=session.generation, reason=reason)
+            finally:
+                session.lose("torn down")
+                self._connected.clear()
+                self._on_lost()
+
+    async def _attach_all(self, session: Session) -> None:
+        transport = session.consume.transport
+        properties: dict[str, Any] = (
+            getattr(transport.connection, "server_properties", {}) if transport else {}
+        )
+        self.server_version = str(properties.get("version", "")) or None
+        async with asyncio.timeout(ATTACH_TIMEOUT_S):
+            for attachment in self._attachments:
+                await attachment(session)
+
+
+@contextlib.asynccontextmanager
+async def _dialled(url: str, name: str) -> AsyncIterator[AbstractConnection]:
+    connection = await aio_pika.connect(
+        url,
+        timeout=DIAL_TIMEOUT_S,
+        heartbeat=HEARTBEAT_S,
+        client_properties={"connection_name": name},
+    )
+    try:
+        yield connection
+    finally:
+        with contextlib.suppress(*LINK_ERRORS):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await connection.close()
+
+
+async def _end_of(session: Session) -> str:
+    """Wait for the session's end, watching both links for silence."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_EVERY_S):
+                return await asyncio.shield(session.ended)
+        for connection, what in ((session.consume, "consume"), (session.publish, "publish")):
+            if silence_s(connection) > SILENCE_S:
+                session.lose(f"connection {what} silent for {SILENCE_S:g} s")
+
+
+def silence_s(connection: AbstractConnection) -> float:
+    """Return the seconds since the last frame.
+
+    aiormq keeps the time to itself; a probe of our own would be answered late in a memory alarm,
+    when the broker stops reading what a publisher sends and only its heartbeats come.
+    """
+    transport = connection.transport
+    if transport is None:
+        return 0.0
+    last: float = getattr(transport.connection, "_Connection__last_frame_time")  # noqa: B009
+    return asyncio.get_running_loop().time() - last
+
+
+@contextlib.asynccontextmanager
+async def _channel(session: Session) -> AsyncIterator[AbstractChannel]:
+    """Lend a channel for one publish.
+
+    A refused publish closes its channel, and with it every other publish under way there: with
+    one channel each, a refusal is told to the one that earned it.
+    """
+    channel = (
+        session.idle_channels.pop()
+        if session.idle_channels
+        else await session.publish.channel()
+    )
+    fine = False
+    try:
+        yield channel
+        fine = not channel.is_closed
+    finally:
+        if fine:
+            session.idle_channels.append(channel)
+        else:
+            with contextlib.suppress(*LINK_ERRORS):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await channel.close()
+
+
+async def _publish(
+    channel: AbstractChannel,
+    exchange: str,
+    routing_key: str,
+    message: aio_pika.Message,
+    mandatory: bool,  # noqa: FBT001 - handed on
+) -> Published:
+    target = (
+        await channel.get_exchange(exchange, ensure=False)
+        if exchange
+        else channel.default_exchange
+    )
+    try:
+        answer = await target.publish(message, routing_key, mandatory=mandatory)
+    except DeliveryError:
+        # A quorum queue whose leader failed nacks for ever on this channel (3.10): take another.
+        await channel.close()
+        return Published.NACKED
+    except (ChannelAccessRefused, ChannelPreconditionFailed, ChannelNotFoundEntity) as error:
+        log.warning("publish_refused", routing_key=routing_key, problem=str(error))
+        return Published.REFUSED
+    return Published.CONFIRMED if isinstance(answer, Basic.Ack) else Published.RETURNED

@@ -1,0 +1,86 @@
+"""The expired reader: answers what the broker dead-lettered without handing it to us."""
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from consumer import topology
+from consumer.admission import job_identity
+from consumer.connection import LINK_ERRORS, Session
+from consumer.errors import Fault
+from consumer.intake import facts
+from consumer.logs import logger
+from consumer.metrics import Metrics
+from consumer.replies import Patience, Replies
+from schemas.errors import ErrorCode
+
+log = logger(__name__)
+
+PREFETCH = 10
+NACK_PATIENCE_S = 60
+"""For a reply queue that is full."""
+
+FAULTS = {
+    "expired": Fault(
+        ErrorCode.DEADLINE_EXCEEDED,
+        "The request waited in the queue until its deadline. Send it again with more patience.",
+    ),
+    "delivery_limit": Fault(
+        ErrorCode.POISON,
+        "The request was delivered too often without an end and is not tried again.",
+    ),
+}
+OTHER_FAULT = Fault(
+    ErrorCode.INTERNAL, "The broker took the request out of the queue. Send it again."
+)
+
+
+class Expired:
+    """The consumer of `imagegen.expired`."""
+
+    def __init__(self, replies: Replies, metrics: Metrics, tasks: asyncio.TaskGroup) -> None:
+        self._replies = replies
+        self._metrics = metrics
+        self._tasks = tasks
+
+    async def attach(self, session: Session) -> None:
+        """Start reading, on a channel and with a prefetch of its own."""
+        channel = await session.consume.channel(publisher_confirms=False)
+        session.watch_channel(channel, "expired")
+        await channel.set_qos(prefetch_count=PREFETCH)
+        queue = await channel.get_queue(topology.EXPIRED, ensure=False)
+
+        async def on_message(message: AbstractIncomingMessage) -> None:
+            self._tasks.create_task(self._answer(message, session))
+
+        await queue.consume(on_message)
+
+    async def _answer(self, message: AbstractIncomingMessage, session: Session) -> None:
+        delivery = facts(message)
+        fault = FAULTS.get(reason(message.headers), OTHER_FAULT)
+        job_id, _ = job_identity(delivery, hashlib.sha256(delivery.body).hexdigest())
+        if delivery.reply_to and delivery.reply_to not in topology.OWN_OBJECTS:
+            patience = Patience(
+                lambda: session.alive, datetime.now(tz=UTC) + timedelta(seconds=NACK_PATIENCE_S)
+            )
+            told = await self._replies.send_error(delivery, job_id, fault, patience)
+            if told is None:
+                return
+            self._metrics.errors.labels(fault.code.value).inc()
+        log.info("dead_letter_answered", job_id=job_id, code=fault.code.value)
+        try:
+            async with asyncio.timeout(3):
+                await message.ack()
+        except LINK_ERRORS as error:
+            log.info("settlement_forgotten", problem=str(error))
+
+
+def reason(headers: Any) -> str:
+    """Return why the broker dead-lettered a message, from its newest `x-death` entry."""
+    deaths = headers.get("x-death")
+    if not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
+        return ""
+    return str(deaths[0].get("reason", ""))

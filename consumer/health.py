@@ -1,0 +1,80 @@
+"""The health: what the parts say of themselves gives what the service says of itself. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from consumer.gpu.process import GpuState
+
+LOOP_STALL_S = 15.0
+"""The event loop is dead if it has not shown itself for so long."""
+
+
+class Phase(StrEnum):
+    """Where the service stands in its own life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What the parts say at one moment."""
+
+    phase: Phase
+    gpu: GpuState
+    loaded: bool
+    """A model was loaded at least once, and the child of the moment has it."""
+    broker_connected: bool
+    broker_problem: str | None
+    gpu_note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The verdict."""
+
+    status: Literal["pass", "warn", "fail"]
+    state: str
+    """starting, loading, connecting, ready, draining or failed."""
+    note: str
+    """A sentence."""
+    ready: bool
+
+
+def derive(vitals: Vitals) -> Health:
+    """Return the verdict on these vitals."""
+    if vitals.phase is Phase.DRAINING:
+        return Health("warn", "draining", "Finishing the work in hand.", ready=False)
+    if vitals.gpu is GpuState.DEFUNCT:
+        return Health(
+            "fail",
+            "failed",
+            f"The GPU process dies again and again: {vitals.gpu_note}.",
+            ready=False,
+        )
+    if not vitals.loaded:
+        note = vitals.gpu_note or "the GPU process starts"
+        status: Literal["warn", "fail"] = "warn" if vitals.phase is Phase.STARTING else "fail"
+        return Health(status, "loading", f"Loading the model: {note}.", ready=False)
+    if not vitals.broker_connected:
+        problem = vitals.broker_problem or "dialling"
+        return Health("fail", "connecting", f"No broker: {problem}.", ready=False)
+    return Health("pass", "ready", "Taking requests.", ready=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the pages are served from; made by the event loop, read by the HTTP thread."""
+
+    health: Health
+    page: dict[str, Any]
+    beat: float
+    """Monotonic seconds at which the event loop made it."""
+
+
+def alive(snapshot: Snapshot, now: float) -> bool:
+    """Whether the event loop has shown itself lately; the broker plays no part in it."""
+    return now - snapshot.beat < LOOP_STALL_S

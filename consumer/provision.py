@@ -1,0 +1,204 @@
+"""The provision: looks for the topology on a live broker, and declares what is missing of it."""
+
+import asyncio
+import base64
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelClosed,
+    ChannelLockedResource,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
+
+from consumer import topology
+from consumer.errors import StartRefusedError
+from consumer.topology import BINDINGS, EXCHANGES, Exchange, Queue
+
+HTTP_TIMEOUT_S = 5.0
+
+Found = Literal["there", "missing", "unknown"]
+
+
+class Provision:
+    """Compares a broker with the table, by the rules of `IMAGE_GEN_TOPOLOGY`."""
+
+    def __init__(
+        self,
+        mode: Literal["auto", "check", "declare"],
+        max_queue_size: int,
+        vhost: str,
+        management_url: str | None,
+    ) -> None:
+        self._mode = mode
+        self._queues = topology.queues(max_queue_size)
+        self._vhost = vhost
+        self._management_url = management_url
+
+    async def apply(self, connection: AbstractConnection) -> list[str]:
+        """Bring the broker as near to the table as the mode allows; return what differs still.
+
+        Raises:
+            StartRefusedError: in `check` on any difference, in `declare` where a thing there is
+                another than the table's.
+        """
+        sentences: list[str] = []
+        for exchange in EXCHANGES:
+            sentences += await self._exchange(connection, exchange)
+        for queue in self._queues:
+            sentences += await self._queue(connection, queue)
+        if self._management_url is not None:
+            sentences += await self._compare(self._management_url)
+        if sentences and self._mode == "check":
+            raise StartRefusedError(
+                *sentences,
+                "Load rabbitmq/definitions.json into the broker, or set IMAGE_GEN_TOPOLOGY=auto.",
+            )
+        return sentences
+
+    # ------------------------------------------------------------ over AMQP
+
+    async def _exchange(self, connection: AbstractConnection, exchange: Exchange) -> list[str]:
+        async def look(channel: AbstractChannel) -> None:
+            await channel.declare_exchange(exchange.name, passive=True)
+
+        async def declare(channel: AbstractChannel) -> None:
+            await channel.declare_exchange(exchange.name, exchange.type, durable=True)
+
+        return await self._ensure(connection, f"The exchange {exchange.name}", look, declare)
+
+    async def _queue(self, connection: AbstractConnection, queue: Queue) -> list[str]:
+        async def look(channel: AbstractChannel) -> None:
+            await channel.declare_queue(queue.name, passive=True)
+
+        async def declare(channel: AbstractChannel) -> None:
+            arguments: Any = topology.declare_arguments(queue)
+            if await self._bounded_by_policy(queue):
+                arguments = {"x-queue-type": "classic"}
+            declared = await channel.declare_queue(
+                queue.name, durable=True, arguments=arguments
+            )
+            for binding in BINDINGS:
+                if binding.queue == queue.name:
+                    await declared.bind(binding.exchange, binding.routing_key)
+
+        return await self._ensure(connection, f"The queue {queue.name}", look, declare)
+
+    async def _ensure(
+        self,
+        connection: AbstractConnection,
+        what: str,
+        look: Callable[[AbstractChannel], Awaitable[None]],
+        declare: Callable[[AbstractChannel], Awaitable[None]],
+    ) -> list[str]:
+        found = await _try(connection, look)
+        if found == "there" and self._mode != "declare":
+            return []
+        if found == "unknown" and self._mode != "declare":
+            return [f"{what} cannot be looked at with our rights; taken as it is."]
+        if self._mode == "check":
+            return [f"{what} is missing."]
+        return await _declare(connection, what, declare)
+
+    # ------------------------------------------------------------ over the management API
+
+    async def _bounded_by_policy(self, queue: Queue) -> bool:
+        """Set the queue's policy, which can be changed later without a new queue; if we may."""
+        if self._management_url is None:
+            return False
+        body = {
+            key: value
+            for key, value in topology.policy(queue).items()
+            if key not in {"name", "vhost"}
+        }
+        path = f"policies/{_quoted(self._vhost)}/{_quoted(queue.name)}"
+        try:
+            await asyncio.to_thread(_call, self._management_url, path, body)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    async def _compare(self, management_url: str) -> list[str]:
+        try:
+            live = await asyncio.to_thread(_get_queues, management_url, self._vhost)
+        except (OSError, ValueError) as error:
+            return [f"The management API cannot be read ({error}): limits were not compared."]
+        return [
+            sentence
+            for queue in self._queues
+            if queue.name in live
+            for sentence in topology.differences(queue, live[queue.name])
+        ]
+
+
+async def _try(
+    connection: AbstractConnection, look: Callable[[AbstractChannel], Awaitable[None]]
+) -> Found:
+    """Look on a channel of its own: a miss closes the channel."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        await look(channel)
+    except ChannelNotFoundEntity:
+        return "missing"
+    except (ChannelAccessRefused, ChannelLockedResource):
+        return "unknown"
+    await channel.close()
+    return "there"
+
+
+async def _declare(
+    connection: AbstractConnection,
+    what: str,
+    declare: Callable[[AbstractChannel], Awaitable[None]],
+) -> list[str]:
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        await declare(channel)
+    except ChannelAccessRefused:
+        return [
+            f"{what} is missing and our user may not declare it. Load rabbitmq/definitions.json."
+        ]
+    except ChannelPreconditionFailed as error:
+        raise StartRefusedError(
+            f"{what} is there, but not as the table says: {error}",
+            "Delete it, or set IMAGE_GEN_TOPOLOGY=auto to use it as it is.",
+        ) from error
+    except ChannelClosed as error:
+        return [f"{what} could not be declared: {error}"]
+    await channel.close()
+    return [f"{what} was missing and was declared."]
+
+
+def _get_queues(management_url: str, vhost: str) -> dict[str, dict[str, Any]]:
+    """Return the vhost's queues as the management API tells them, by name."""
+    queues: list[dict[str, Any]] = _call(management_url, f"queues/{_quoted(vhost)}")
+    return {queue["name"]: queue for queue in queues}
+
+
+def _quoted(name: str) -> str:
+    return urllib.parse.quote(name, safe="")
+
+
+def _call(management_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """GET a path of the API, or PUT `body` there. Raises OSError or ValueError."""
+    parts = urllib.parse.urlsplit(management_url)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    request = urllib.request.Request(  # noqa: S310 - the operator's own URL
+        f"{urllib.parse.urlunsplit(bare).rstrip('/')}/api/{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        method="GET" if body is None else "PUT",
+        headers={"Content-Type": "application/json"},
+    )
+    if parts.username is not None:
+        credentials = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        token = base64.b64encode(credentials.encode()).decode()
+        request.add_header("Authorization", f"Basic {token}")
+    with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as response:  # noqa: S310
+        text = response.read()
+    return json.loads(text) if text else None

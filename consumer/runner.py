@@ -1,0 +1,246 @@
+"""The runner: a job becomes an outcome. The one place that uses the GPU and maps its exceptions."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from consumer import VERSION
+from consumer.errors import Fault
+from consumer.gpu.process import (
+    DrawingFailedError,
+    DrawingStoppedError,
+    Frame,
+    GpuDiedError,
+    GpuProcess,
+    GpuTimeoutError,
+)
+from consumer.gpu.protocol import Generate
+from consumer.images import Metadata, encode
+from consumer.job import (
+    Abandoned,
+    Cancelled,
+    Drawing,
+    Expired,
+    Failed,
+    GivenBack,
+    Job,
+    Outcome,
+    Poison,
+    Refused,
+    Succeeded,
+)
+from consumer.logs import logger
+from consumer.store import CANCELLED_FAULT, Started, Store
+from schemas.errors import ErrorCode, Problem
+from schemas.reply import ResultFacts, Timings
+
+log = logger(__name__)
+
+MAX_DEATHS = 3
+"""Deaths and hangs of the GPU process after which a job is poison."""
+SOFT_RETRIES = 1
+"""For what the GPU reports of itself: too little memory, no numbers."""
+_SOFT = {"out_of_memory", "nan_output"}
+
+OnStep = Callable[[int, int], None]
+
+
+class StopCause(StrEnum):
+    """Why a job was stopped."""
+
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    ABANDONED = "abandoned"
+    SHUTDOWN = "shutdown"
+
+
+class Stop:
+    """A request to stop one job; the first cause counts."""
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.cause: StopCause | None = None
+
+    def request(self, cause: StopCause) -> None:
+        """Stop the job at its next step, or before it starts."""
+        if self.cause is None:
+            self.cause = cause
+            self.requested.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What the runner writes into replies and pictures beside the drawing."""
+
+    worker: str
+    embed_prompt: bool
+
+
+class Runner:
+    """Draws jobs on the GPU, retries what may be retried, and encodes off the event loop."""
+
+    def __init__(self, gpu: GpuProcess, store: Store, style: Style) -> None:
+        self._gpu = gpu
+        self._store = store
+        self._style = style
+
+    async def execute(self, job: Job, begun: Started, stop: Stop, on_step: OnStep) -> Outcome:
+        """Draw a job until there is an outcome. Never raises for what a job can do."""
+        clock = asyncio.get_running_loop()
+        patience = (job.deadline - datetime.now(tz=UTC)).total_seconds()
+        if patience <= 0:
+            stop.request(StopCause.EXPIRED)
+        expiry = clock.call_later(max(patience, 0), stop.request, StopCause.EXPIRED)
+        try:
+            return await self._draw_with_retries(job, begun, stop, on_step)
+        except DrawingStoppedError:
+            return stopped(stop.cause)
+        except DrawingFailedError as error:
+            fault = _reported(error)
+            return Refused(fault) if error.code == "invalid_request" else Failed(fault)
+        finally:
+            expiry.cancel()
+
+    async def _draw_with_retries(
+        self, job: Job, begun: Started, stop: Stop, on_step: OnStep
+    ) -> Outcome:
+        deaths, soft_retries = begun.deaths, SOFT_RETRIES
+        while stop.cause is None:
+            try:
+                frame = await self._gpu.generate(_command(job), on_step, stop.requested)
+            except (GpuDiedError, GpuTimeoutError) as error:
+                deaths = await self._store.count_death(job.id)
+                log.warning("gpu_lost", job_id=job.id, deaths=deaths, problem=str(error))
+                if deaths >= MAX_DEATHS:
+                    return Poison(_poison(error))
+            except DrawingFailedError as error:
+                if error.code not in _SOFT or not soft_retries:
+                    raise
+                soft_retries -= 1
+                log.warning("drawing_retried", job_id=job.id, code=error.code)
+            else:
+                if stop.cause is None:
+                    return await self._finish(job, begun.attempt, frame)
+        raise DrawingStoppedError
+
+    async def _finish(self, job: Job, attempt: int, frame: Frame) -> Succeeded:
+        started = time.monotonic()
+        drawing = job.drawing
+        image, sha256 = await asyncio.to_thread(
+            _encode_and_hash, frame, drawing, self._metadata(drawing, frame)
+        )
+        ended = time.monotonic()
+        turn = ended - frame.started
+        queued = (datetime.now(tz=UTC) - job.published).total_seconds() - turn
+        return Succeeded(
+            ResultFacts(
+                job_id=job.id,
+                width=frame.width,
+                height=frame.height,
+                seed=drawing.seed,
+                prompt=drawing.prompt,
+                generation_time=round(turn, 4),
+                format=drawing.output_format,
+                sha256=sha256,
+                model=self._model,
+                forwards=frame.forwards,
+                attempt=attempt,
+                replayed=False,
+                worker=self._style.worker,
+                timings=Timings(
+                    queued=round(max(queued, 0.0), 4),
+                    text_encode=round(frame.seconds.get("text_encode", 0.0), 4),
+                    denoise=round(frame.seconds.get("denoise", 0.0), 4),
+                    vae_decode=round(frame.seconds.get("vae_decode", 0.0), 4),
+                    encode=round(ended - started, 4),
+                ),
+            ),
+            image,
+        )
+
+    @property
+    def _model(self) -> str:
+        return self._gpu.ready.model if self._gpu.ready else "unknown"
+
+    def _metadata(self, drawing: Drawing, frame: Frame) -> Metadata:
+        ready = self._gpu.ready
+        metadata: dict[str, str | int | float] = {
+            "software": f"imagegen {VERSION}",
+            "model": self._model,
+            "revision": ready.revision if ready else "unknown",
+            "width": frame.width,
+            "height": frame.height,
+            "seed": drawing.seed,
+            "steps": drawing.steps,
+            "forwards": frame.forwards,
+            "guidance_scale": drawing.guidance,
+        }
+        if self._style.embed_prompt:
+            metadata["prompt"] = drawing.prompt
+        return metadata
+
+
+def stopped(cause: StopCause | None) -> Outcome:
+    """Return the outcome of a job that was stopped."""
+    match cause:
+        case StopCause.CANCELLED:
+            return Cancelled(CANCELLED_FAULT)
+        case StopCause.EXPIRED:
+            return Expired(EXPIRED_FAULT)
+        case StopCause.ABANDONED:
+            return Abandoned()
+        case StopCause.SHUTDOWN | None:
+            return GivenBack()
+
+
+EXPIRED_FAULT = Fault(
+    ErrorCode.DEADLINE_EXCEEDED,
+    "The deadline passed before the picture was there. Send it again with more patience.",
+)
+
+
+def _command(job: Job) -> Generate:
+    drawing = job.drawing
+    return Generate(
+        job.id,
+        drawing.prompt,
+        drawing.width,
+        drawing.height,
+        drawing.seed,
+        drawing.forwards,
+        drawing.guidance,
+    )
+
+
+def _encode_and_hash(frame: Frame, drawing: Drawing, metadata: Metadata) -> tuple[bytes, str]:
+    image = encode(frame.pixels, frame.width, frame.height, drawing.output_format, metadata)
+    return image, hashlib.sha256(image).hexdigest()
+
+
+def _poison(error: Exception) -> Fault:
+    return Fault(
+        ErrorCode.POISON,
+        f"This job ended the GPU process {MAX_DEATHS} times and is not tried again ({error}).",
+    )
+
+
+def _reported(error: DrawingFailedError) -> Fault:
+    """Turn what the child reports into a fault of ours."""
+    match error.code:
+        case "invalid_request":
+            problem = Problem(field="prompt", problem=str(error), suggestion="a shorter prompt")
+            return Fault(ErrorCode.INVALID_REQUEST, f"prompt: {error}", (problem,))
+        case "out_of_memory":
+            return Fault(ErrorCode.OUT_OF_MEMORY, f"{error} Ask for a smaller size.")
+        case "nan_output":
+            return Fault(ErrorCode.NAN_OUTPUT, f"{error} Another seed may help.")
+        case _:
+            log.error("drawing_failed", code=error.code, problem=str(error))
+            return Fault(
+                ErrorCode.INTERNAL,
+                "The picture could not be drawn. The service's log has the reason.",
+            )
