@@ -1,0 +1,81 @@
+"""A long program: its output goes to a log, its last line is the progress, its end is judged."""
+
+import os
+import selectors
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from control.say import Failure, Tell
+from control.state import rotate, tail
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is told when a program fails."""
+
+    sentence: str
+    remedy: str
+
+
+def run_logged(
+    command: Sequence[str],
+    log: Path,
+    tell: Tell,
+    failing: Judgement,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program to its end.
+
+    Raises:
+        Failure: it ended with another code than 0.
+    """
+    rotate(log)
+    with log.open("ab") as out:
+        out.write(f"$ {' '.join(command)}\n".encode())
+        out.flush()
+        try:
+            with subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            ) as program:
+                # Always there, with stdout=PIPE.
+                if program.stdout is not None:
+                    _follow(program, program.stdout, out, tell)
+        except FileNotFoundError as error:
+            raise Failure(failing.sentence, failing.remedy, [str(error)]) from error
+    if program.returncode != 0:
+        raise Failure(failing.sentence, failing.remedy, [*tail(log, 12), f"(all of it: {log})"])
+
+
+def _follow(
+    program: subprocess.Popen[bytes], output: IO[bytes], log: IO[bytes], tell: Tell
+) -> None:
+    """Copy the output to the log and tell its last line, at least once a second.
+
+    Ends with the output or with the program: what it left running may hold the output open.
+    """
+    last = "working"
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        while True:
+            if selector.select(timeout=1.0):
+                chunk = os.read(output.fileno(), 65_536)
+                if not chunk:
+                    return
+                log.write(chunk)
+                log.flush()
+                last = _last_line(chunk) or last
+            elif program.poll() is not None:
+                return
+            tell(last)
+
+
+def _last_line(chunk: bytes) -> str:
+    lines = [line.strip() for line in chunk.decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")

@@ -1,0 +1,244 @@
+"""The service of this clone: started in the background, waited for, told about, stopped."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from control import loopback, model, supervisor
+from control.broker import Broker
+from control.say import Failure, Progress, note
+from control.settings import PREFIX, given, number, setting
+from control.state import Clone, Process, read_record, rotate, tail
+from control.torch_build import Variant
+
+_LOOK_EVERY_S = 0.2
+_PATIENCE_S = {"silent": 180.0, "connecting": 60.0, "failed": 15.0}
+"""Seconds that a state may last while the service starts; the others, such as a download of the
+model, take as long as they take."""
+_RESTARTS = 3
+"""Deaths in a row after which a start is given up."""
+
+
+class Service:
+    """`imagegen serve` under its supervisor."""
+
+    def __init__(self, clone: Clone) -> None:
+        self._clone = clone
+        self._supervisor = clone.record("service")
+        self._program = clone.record("serve")
+        self.log = clone.log("service")
+
+    def running(self) -> bool:
+        """Tell whether its supervisor is there."""
+        return Process.recorded(self._supervisor) is not None
+
+    def ready(self) -> bool:
+        """Tell whether it runs and takes requests."""
+        answer = loopback.ask("GET", f"{self.url}/readyz") if self.running() else None
+        return answer is not None and answer.status == 200
+
+    @property
+    def url(self) -> str:
+        return str(read_record(self._supervisor).get("url", ""))
+
+    @property
+    def health(self) -> dict[str, Any]:
+        """What it says of itself; nothing where it does not answer."""
+        answer = loopback.ask("GET", f"{self.url}/health") if self.url else None
+        try:
+            page = json.loads(answer.body) if answer is not None else {}
+        except ValueError:
+            return {}
+        return page if isinstance(page, dict) else {}
+
+    def start(self, broker: Broker, variant: Variant) -> None:
+        """Start it unless it runs. Returns before it is ready."""
+        if self.running():
+            return
+        self.stop()  # a service that lost its supervisor
+        host, port = self._address()
+        chosen = model.choose(variant)
+        if chosen is not None:
+            note(model.NOTICE)
+        rotate(self.log)
+        with self.log.open("ab") as out:
+            log_began = out.tell()
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-S", "-m", "control", "supervise"],
+                env=self._environment(broker, chosen, port),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process = Process.of(child.pid)
+        if process is not None:
+            process.write(
+                self._supervisor,
+                url=f"http://{host}:{port}",
+                broker=broker.identity(),
+                model=chosen,
+                drain_s=number("DRAIN_S", 60),
+                log_began=log_began,
+                settings=_fingerprints(),
+            )
+
+    def wait_until_ready(self) -> None:
+        """Wait, telling what it does.
+
+        Raises:
+            Failure: it ended, ends again and again, or makes no progress.
+        """
+        with Progress("Waiting for the service") as progress:
+            state, since = "silent", time.monotonic()
+            while not self.ready():
+                self._raise_if_ended()
+                page = self.health
+                now = time.monotonic()
+                if page.get("state", "silent") != state:
+                    state, since = str(page.get("state", "silent")), now
+                sentence = str(page.get("note") or state)
+                if now - since > _PATIENCE_S.get(state, float("inf")):
+                    raise self._failure(f"The service does not get ready: {sentence}")
+                progress.tell(sentence)
+                time.sleep(_LOOK_EVERY_S)
+
+    def check_fits(self, broker: Broker) -> None:
+        """Compare the running service with what is asked for now.
+
+        Raises:
+            Failure: it uses another broker, so that nobody would read the request.
+        """
+        record = read_record(self._supervisor)
+        if record.get("broker") != broker.identity():
+            raise Failure(
+                f"The service runs with another broker than {PREFIX}AMQP_URL tells now.",
+                "Run ./control.sh image restart, or set the variable as it was.",
+            )
+        had = record.get("settings", {})
+        differing = [name for name, value in _fingerprints().items() if had.get(name) != value]
+        if differing:
+            note(
+                f"The service runs without your {', '.join(differing)}:"
+                " ./control.sh image restart applies it."
+            )
+
+    def stop(self) -> None:
+        """End it: it finishes the work in hand first, within its drain time."""
+        drain_s = float(read_record(self._supervisor).get("drain_s", 60))
+        with Progress("Stopping the service") as progress:
+            for record in (self._supervisor, self._program):
+                process = Process.recorded(record)
+                if process is not None:
+                    _end(process, supervisor.patience_s(drain_s), progress)
+        self._supervisor.unlink(missing_ok=True)
+        self._program.unlink(missing_ok=True)
+
+    def describe(self) -> str:
+        """Return a line on what it is doing."""
+        process = Process.recorded(self._program)
+        if not self.running():
+            code = read_record(self._program).get("code")
+            return f"stopped, last ended with {code}" if code else "stopped"
+        if process is None:
+            return "died, is started again"
+        page = self.health
+        state = page.get("state", "does not answer")
+        return f"{state}, process {process.pid}, {self.url}: {page.get('note', '')}"
+
+    def model(self) -> str:
+        """Return the model in use, as the service tells, else as it was started with."""
+        told = self.health.get("model")
+        if isinstance(told, dict):
+            told = told.get("name") or told.get("id")
+        return str(told or read_record(self._supervisor).get("model") or setting("MODEL") or "")
+
+    def _address(self) -> tuple[str, int]:
+        """Return where it will listen, as seen from this machine."""
+        host = setting("HOST") or loopback.ADDRESS
+        host = {"0.0.0.0": loopback.ADDRESS, "::": "[::1]"}.get(host, host)  # noqa: S104 - compared
+        port = int(number("PORT", 8034))
+        if port == 0:
+            port = loopback.choose_ports({"http": 0})["http"]
+        if port not in range(65_536):
+            raise Failure(
+                f"{PREFIX}PORT is {port}.", "Give a port from 1 to 65535, or 0 for any."
+            )
+        if not loopback.is_free(port):
+            raise Failure(
+                f"Port {port}, where the service would listen, is taken by another program.",
+                f"End that program, or take another port: {PREFIX}PORT=8035 ./control.sh image start",
+            )
+        return host, port
+
+    def _environment(self, broker: Broker, chosen: str | None, port: int) -> dict[str, str]:
+        cache = self._clone.cache
+        # What libraries would otherwise write into the home folder.
+        caches = {
+            "XDG_CACHE_HOME": cache,
+            "HF_HOME": cache / "huggingface",
+            "CUDA_CACHE_PATH": cache / "cuda",
+            "TRITON_CACHE_DIR": cache / "triton",
+            "TORCHINDUCTOR_CACHE_DIR": cache / "inductor",
+            "MIOPEN_USER_DB_PATH": cache / "miopen",
+            "MIOPEN_CUSTOM_CACHE_DIR": cache / "miopen",
+        }
+        ours = {name: str(path) for name, path in caches.items()} | os.environ
+        ours |= {"PYTHONPATH": str(self._clone.root)}
+        ours |= broker.service_settings()
+        if chosen is not None:
+            ours[f"{PREFIX}MODEL"] = chosen
+        if setting("DATA_DIR") is None:
+            ours[f"{PREFIX}DATA_DIR"] = str(self._clone.data)
+        if setting("PORT") == "0":
+            ours[f"{PREFIX}PORT"] = str(port)
+        return ours
+
+    def _raise_if_ended(self) -> None:
+        program = read_record(self._program)
+        if not self.running():
+            if program.get("code") == supervisor.CONFIGURATION_ERROR:
+                sentence = "The service refuses its settings."
+                raise Failure(
+                    sentence, "Correct what the lines above name.", tail(self.log, 12)
+                )
+            raise self._failure("The service ended while it started.")
+        if program.get("restarts", 0) >= _RESTARTS:
+            failure = self._failure("The service ends again and again while it starts.")
+            self.stop()
+            raise failure
+
+    def _failure(self, sentence: str) -> Failure:
+        remedy = f"The lines above may say why; all of them: {self.log}"
+        return Failure(sentence, remedy, self._last_words())
+
+    def _last_words(self) -> list[str]:
+        """Return the end of what it logged since it was started."""
+        return tail(self.log, 20, since=read_record(self._supervisor).get("log_began", 0))
+
+
+def _fingerprints() -> dict[str, str]:
+    """Return the settings given now, each as a hash: some are secrets."""
+    ours = {f"{PREFIX}VARIANT", f"{PREFIX}TORCH_INDEX", f"{PREFIX}AMQP_URL"}
+    return {
+        name: hashlib.sha256(value.encode()).hexdigest()[:16]
+        for name, value in given().items()
+        if name not in ours
+    }
+
+
+def _end(process: Process, patience_s: float, progress: Progress) -> None:
+    began = time.monotonic()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
+        while process.alive() and time.monotonic() - began < patience_s:
+            progress.tell("it finishes the work in hand")
+            time.sleep(_LOOK_EVERY_S / 4)
+        if process.alive():
+            os.kill(process.pid, signal.SIGKILL)
