@@ -10,7 +10,6 @@ from control import broker
 from control.broker import Broker
 from control.say import Failure, note, tell_failure
 from control.service import Service
-from control.settings import number
 from control.state import Clone
 from control.supervisor import Supervisor
 from control.venv import Extra, Venv
@@ -132,10 +131,10 @@ def test(arguments: list[str]) -> int:
     return _become([str(CLONE.python), "-m", "pytest", *arguments], {})
 
 
-def supervise(_: list[str]) -> int:
-    """Keep the service running; `image start` starts this in the background."""
-    command = [str(CLONE.venv / "bin" / "imagegen"), "serve"]
-    return Supervisor(command, CLONE.record("serve"), number("DRAIN_S", 60)).run()
+def supervise(arguments: list[str]) -> int:
+    """Keep a program running: RECORD DRAIN_S PROGRAM... (`image start` does it with the service)."""
+    record, drain_s, *command = arguments
+    return Supervisor(command, Path(record), float(drain_s)).run()
 
 
 COMMANDS: Mapping[tuple[str, ...], tuple[Command, tuple[str, ...] | None]] = {
@@ -149,7 +148,7 @@ COMMANDS: Mapping[tuple[str, ...], tuple[Command, tuple[str, ...] | None]] = {
     ("init",): (init, ()),
     ("setup",): (setup, get_args(Extra)),
     ("test",): (test, None),
-    ("supervise",): (supervise, ()),
+    ("supervise",): (supervise, None),
 }
 """Each command with the single arguments that it takes; None where it hands all of them on."""
 

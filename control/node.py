@@ -242,6 +242,7 @@ class Node:
                 if answer is not None and answer.status == 200:
                     return
             if not self.running():
+                self._clear(None)
                 raise self._failure("The private broker ended while it started.")
             tell("it boots")
             time.sleep(_LOOK_EVERY_S)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from control import loopback, model, supervisor
@@ -17,6 +18,7 @@ from control.settings import PREFIX, given, number, setting
 from control.state import Clone, Process, read_record, rotate, tail
 from control.torch_build import Variant
 
+_HERE = Path(__file__).resolve().parent.parent
 _LOOK_EVERY_S = 0.2
 _PATIENCE_S = {"silent": 180.0, "connecting": 60.0, "failed": 15.0}
 """Seconds that a state may last while the service starts; the others, such as a download of the
@@ -33,9 +35,12 @@ class Service:
         self._supervisor = clone.record("service")
         self._program = clone.record("serve")
         self.log = clone.log("service")
+        self._child: subprocess.Popen[bytes] | None = None
 
     def running(self) -> bool:
         """Tell whether its supervisor is there."""
+        if self._child is not None and self._child.poll() is not None:
+            self._child = None
         return Process.recorded(self._supervisor) is not None
 
     def ready(self) -> bool:
@@ -66,25 +71,26 @@ class Service:
         chosen = model.choose(variant)
         if chosen is not None:
             note(model.NOTICE)
+        drain_s = number("DRAIN_S", 60)
         rotate(self.log)
         with self.log.open("ab") as out:
             log_began = out.tell()
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-S", "-m", "control", "supervise"],
+            self._child = subprocess.Popen(
+                self._command(drain_s),
                 env=self._environment(broker, chosen, port),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        process = Process.of(child.pid)
+        process = Process.of(self._child.pid)
         if process is not None:
             process.write(
                 self._supervisor,
                 url=f"http://{host}:{port}",
                 broker=broker.identity(),
                 model=chosen,
-                drain_s=number("DRAIN_S", 60),
+                drain_s=drain_s,
                 log_began=log_began,
                 settings=_fingerprints(),
             )
@@ -137,6 +143,9 @@ class Service:
                 process = Process.recorded(record)
                 if process is not None:
                     _end(process, supervisor.patience_s(drain_s), progress)
+        if self._child is not None:
+            self._child.wait()
+            self._child = None
         self._supervisor.unlink(missing_ok=True)
         self._program.unlink(missing_ok=True)
 
@@ -177,6 +186,11 @@ class Service:
             )
         return host, port
 
+    def _command(self, drain_s: float) -> list[str]:
+        supervise = [sys.executable, "-P", "-S", "-m", "control", "supervise"]
+        program = str(self._clone.venv / "bin" / "imagegen")
+        return [*supervise, str(self._program), f"{drain_s:g}", program, "serve"]
+
     def _environment(self, broker: Broker, chosen: str | None, port: int) -> dict[str, str]:
         cache = self._clone.cache
         # What libraries would otherwise write into the home folder.
@@ -190,7 +204,7 @@ class Service:
             "MIOPEN_CUSTOM_CACHE_DIR": cache / "miopen",
         }
         ours = {name: str(path) for name, path in caches.items()} | os.environ
-        ours |= {"PYTHONPATH": str(self._clone.root)}
+        ours["PYTHONPATH"] = str(_HERE)
         ours |= broker.service_settings()
         if chosen is not None:
             ours[f"{PREFIX}MODEL"] = chosen

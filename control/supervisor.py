@@ -16,9 +16,11 @@ from control.state import Process, write_private
 CONFIGURATION_ERROR = 78
 """The exit code of a program that would fail again with these settings (EX_CONFIG)."""
 
+FORCE_S = 10.0
+"""Seconds beyond its own for a program that was asked to end, until it is asked again and killed."""
+
 _LONGEST_PAUSE_S = 30.0
 _RAN_WELL_S = 60.0
-_FORCE_S = 10.0
 
 
 class Supervisor:
@@ -29,12 +31,18 @@ class Supervisor:
     """
 
     def __init__(
-        self, command: Sequence[str], record: Path, drain_s: float, first_pause_s: float = 1.0
+        self,
+        command: Sequence[str],
+        record: Path,
+        drain_s: float,
+        first_pause_s: float = 1.0,
+        force_s: float = FORCE_S,
     ) -> None:
         self._command = command
         self._record = record
         self._drain_s = drain_s
         self._first_pause_s = first_pause_s
+        self._force_s = force_s
         self._signals, wake = os.pipe()
         os.set_blocking(wake, False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
@@ -76,9 +84,8 @@ class Supervisor:
 
     def _end(self, program: subprocess.Popen[bytes]) -> None:
         """Ask it to finish its work, then to leave at once, then leave it no choice."""
-        steps = ((signal.SIGTERM, self._drain_s + _FORCE_S), (signal.SIGTERM, _FORCE_S))
-        for number, patience_s in steps:
-            program.send_signal(number)
+        for patience_s in (self._drain_s + self._force_s, self._force_s):
+            program.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 program.wait(patience_s)
                 return
@@ -100,4 +107,4 @@ class Supervisor:
 
 def patience_s(drain_s: float) -> float:
     """Return how long a supervisor may take to end its program, in seconds."""
-    return drain_s + 2 * _FORCE_S + 5
+    return drain_s + 2 * FORCE_S + 5
