@@ -92,7 +92,7 @@ class Broker:
         self._attachments: list[Attach] = []
         self._session: Session | None = None
         self._connected = asyncio.Event()
-        self._on_lost: Callable[[], None] = lambda: None
+        self._on_change: Callable[[], None] = lambda: None
         self.generation = 0
         self.server_version: str | None = None
         self.last_problem: str | None = None
@@ -101,9 +101,9 @@ class Broker:
         """Have `attachment` called for every generation, in the order given."""
         self._attachments.append(attachment)
 
-    def on_lost(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called for every session that is lost."""
-        self._on_lost = callback
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called for every session that stands, and for every one lost."""
+        self._on_change = callback
 
     @property
     def connected(self) -> bool:
@@ -169,6 +169,7 @@ class Broker:
                 await self._attach_all(session)
                 self._connected.set()
                 self.last_problem = None
+                self._on_change()
                 log.info("broker_connected", generation=session.generation)
                 reason = await _end_of(session)
                 self.last_problem = reason
@@ -176,7 +177,7 @@ class Broker:
             finally:
                 session.lose("torn down")
                 self._connected.clear()
-                self._on_lost()
+                self._on_change()
 
     async def _attach_all(self, session: Session) -> None:
         transport = session.consume.transport

@@ -245,6 +245,7 @@ class Intake:
 
     async def _run(self, job: Job, begun: Started, stop: Stop) -> Outcome:
         events = self._desk.events
+        log.info("started", job_id=job.id, attempt=begun.attempt)
         events.tell(job.id, "running", 0, job.drawing.forwards)
         outcome = await self._desk.runner.execute(
             job, begun, stop, lambda step, steps: events.tell(job.id, "step", step, steps)

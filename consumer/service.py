@@ -68,7 +68,7 @@ class Service:
             _load(settings), job_timeout_s=settings.job_timeout_s, on_change=self._gpu_changed
         )
         self._broker = Broker(settings.amqp_url.get_secret_value(), settings.worker_name)
-        self._broker.on_lost(self._metrics.reconnects.inc)
+        self._broker.on_change(self._broker_changed)
         self._intake: Intake | None = None
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
@@ -184,6 +184,7 @@ class Service:
         except TimeoutError:
             log.warning("drain_limit_reached", deliveries=intake.in_hand.deliveries)
         if not intake.in_hand.idle.is_set():
+            log.info("giving_back", deliveries=intake.in_hand.deliveries)
             intake.give_everything_back()
             try:
                 async with asyncio.timeout(GIVE_BACK_S):
@@ -213,9 +214,17 @@ class Service:
 
     async def _beat(self) -> None:
         while True:
-            self._snapshot = self._make_snapshot()
-            self._metrics.ready.set(self._snapshot.health.ready)
+            self._refresh()
             await asyncio.sleep(SNAPSHOT_EVERY_S)
+
+    def _refresh(self) -> None:
+        self._snapshot = self._make_snapshot()
+        self._metrics.ready.set(self._snapshot.health.ready)
+
+    def _broker_changed(self) -> None:
+        if not self._broker.connected:
+            self._metrics.reconnects.inc()
+        self._refresh()
 
     def _make_snapshot(self) -> Snapshot:
         gpu, broker = self._gpu, self._broker
@@ -277,6 +286,7 @@ class Service:
             self._metrics.child_restarts.inc()
         if note:
             self._status.gpu_note = note
+            self._refresh()
             log.info("gpu", state=self._gpu.state.value, note=note)
 
     async def _prune(self) -> None:

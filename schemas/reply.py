@@ -22,7 +22,7 @@ class Timings(Contract):
     """Where the time went, in seconds."""
 
     queued: Seconds
-    """From the publish (its timestamp) or the receipt to the start of the job."""
+    """From the publish to the start of the job; AMQP timestamps are whole seconds, so up to 1 too much."""
     text_encode: Seconds
     denoise: Seconds
     vae_decode: Seconds

@@ -41,6 +41,7 @@ class Link:
         self._on_event = on_event
         self._connection: AbstractConnection | None = None
         self._publisher: AbstractChannel | None = None
+        self._replies: tuple[AbstractQueue, str] | None = None
         self._events: AbstractQueue | None = None
         self._event_keys: set[str] = set()
         self._up = asyncio.Event()
@@ -181,7 +182,8 @@ class Link:
                 durable=True,
                 arguments={"x-queue-type": "classic", "x-expires": REPLY_QUEUE_EXPIRES_MS},
             )
-            await queue.consume(self._take_reply)
+            tag = await queue.consume(self._take_reply)
+            self._replies = (queue, tag)
             await self._listen(connection)
         return lost
 
@@ -215,7 +217,9 @@ class Link:
                     await connection.close()
 
     async def _leave(self) -> None:
-        if self._connection is not None and not self._connection.is_closed:
-            channel = await self._connection.channel(publisher_confirms=False)
-            await channel.queue_delete(self.reply_queue)
+        replies, self._replies = self._replies, None
+        if replies is not None and self._connection is not None:
+            queue, tag = replies
+            await queue.cancel(tag)
+            await queue.delete(if_unused=False, if_empty=False)
         await self._hang_up()

@@ -1,0 +1,114 @@
+"""The fixtures: one real RabbitMQ for all tests, real services, plain AMQP connections."""
+
+import json
+import os
+import urllib.parse
+import urllib.request
+from base64 import b64encode
+
+import aio_pika
+import pytest
+
+from control.node import Node
+from tests.serving import Served
+
+VHOST = "imagegen"
+
+
+class Broker:
+    """A real RabbitMQ with our definitions, and its management API."""
+
+    def __init__(self, node):
+        self.node = node
+
+    def url(self, user="chat-backend"):
+        return self.node.amqp_url(user)
+
+    def api(self, path, method="GET", body=None):
+        parts = urllib.parse.urlsplit(self.node.management_url("admin"))
+        token = b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+        request = urllib.request.Request(
+            f"http://{parts.hostname}:{parts.port}/api/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            text = response.read()
+        return json.loads(text) if text else None
+
+    def purge(self):
+        for queue in ("imagegen.requests", "imagegen.expired", "imagegen.parking"):
+            self.api(f"queues/{VHOST}/{queue}/contents", "DELETE")
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory):
+    node = Node(tmp_path_factory.mktemp("rabbitmq"))
+    node.ensure_running()
+    yield Broker(node)
+    node.kill()
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Shared by services with the built-in model, so that it is made once."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def serve(broker, tmp_path, data_dir):
+    """Start services; they get the scripted pipeline and a store of their own unless told."""
+    broker.purge()
+    started = []
+
+    def start(**settings):
+        builtin = settings.pop("builtin", False)
+        defaults = {
+            "AMQP_URL": broker.url("imagegen-consumer"),
+            "PORT": 0,
+            "DATA_DIR": data_dir if builtin else tmp_path / "data",
+            "STORE_URL": f"sqlite:///{tmp_path / 'jobs.sqlite'}",
+            "MODEL": "builtin" if builtin else "scripted",
+            "WORKER_NAME": "tester",
+            "LOG_FORMAT": "json",
+        }
+        if not builtin:
+            defaults["PIPELINE"] = "tests.pipelines:Scripted"
+        served = Served({**defaults, **settings})
+        started.append(served)
+        return served
+
+    yield start
+    for served in started:
+        if served.process.poll() is None:
+            served.process.kill()
+        if not served.process.stderr.closed:
+            served.end()
+
+
+@pytest.fixture
+def service(serve):
+    """A ready service with the scripted pipeline."""
+    return serve().wait_ready()
+
+
+@pytest.fixture
+async def channel(broker):
+    """A channel of the chat backend's, with confirms."""
+    connection = await aio_pika.connect(broker.url())
+    async with connection:
+        yield await connection.channel()
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    """A FIFO on which the scripted pipeline waits; `open_fifo` lets it go on."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
+
+
+def open_fifo(path):
+    """Let the pipeline that waits on the FIFO go on; blocks until it waits."""
+    path.write_bytes(b"")
