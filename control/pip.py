@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-from typing import Any
 
 from control.program import Judgement, run_logged
 from control.say import Failure, Tell
@@ -39,18 +38,22 @@ class Pip:
         command = self._command("install", *options, *arguments)
         run_logged(command, self._clone.log("pip"), self._tell, _FAILED, self._environment())
 
-    def report(self, *arguments: str) -> dict[str, Any]:
-        """Return what pip would install, as its own report tells; an empty one where it cannot."""
-        asked = ("--dry-run", "--ignore-installed", "--quiet", "--report", "-")
-        command = self._command("install", *asked, *arguments)
+    def versions(self, package: str) -> list[str]:
+        """Return the versions that pip's own configuration leads to, the highest first.
+
+        Nothing is downloaded, as even a dry run of an installation would: torch is gigabytes.
+        """
         answer = subprocess.run(
-            command, capture_output=True, text=True, env=self._environment(), check=False
+            self._command("index", "versions", package),
+            capture_output=True,
+            text=True,
+            env=self._environment(),
+            check=False,
         )
-        try:
-            report = json.loads(answer.stdout)
-        except ValueError:
-            return {}
-        return report if isinstance(report, dict) else {}
+        for line in answer.stdout.splitlines():
+            if line.startswith("Available versions:"):
+                return line.partition(":")[2].replace(" ", "").split(",")
+        return []
 
     def requirements(self, package: str) -> list[str]:
         """Return what an installed package requires, as pip takes it."""

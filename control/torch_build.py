@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from control import accelerator
 from control.pip import Pip
@@ -45,7 +45,7 @@ def guess_variant(kfd: Path = Path("/dev/kfd")) -> Variant:
     return "cuda" if accelerator.nvidia_memory() else "cpu"
 
 
-def variant_of(version: str, system: str = sys.platform, machine: str = "") -> Variant | None:
+def variant_of(version: str, system: str = "", machine: str = "") -> Variant | None:
     """Return the variant that a version such as 2.13.0+cu130 is built for; None if unknown.
 
     Without a label it comes from the general package index, whose builds for Linux on x86-64
@@ -53,7 +53,7 @@ def variant_of(version: str, system: str = sys.platform, machine: str = "") -> V
     """
     label = version.partition("+")[2]
     if not label:
-        machine = machine or platform.machine()
+        system, machine = system or sys.platform, machine or platform.machine()
         return "cuda" if system == "linux" and machine in {"x86_64", "AMD64"} else "cpu"
     if label.startswith("cu"):
         return "cuda"
@@ -78,21 +78,13 @@ def installed(venv: Path) -> str | None:
     return found[-1].name.removeprefix("torch-").removesuffix(".dist-info") if found else None
 
 
-def resolved(report: Mapping[str, Any]) -> str | None:
-    """Return the version of torch that a report of pip would install."""
-    for package in report.get("install", []):
-        if package["metadata"]["name"] == "torch":
-            return str(package["metadata"]["version"])
-    return None
-
-
 def install(pip: Pip, venv: Path, variant: Variant, version: str) -> None:
     """Install torch in this version for this variant, unless it is there.
 
-    pip's own configuration is asked first, so that a mirror, a folder of wheels or a cache that
-    the machine was given is used. An index that IMAGE_GEN_TORCH_INDEX names is trusted to hold
-    what it should. Indexes are never mixed: among several, pip takes the highest version, and
-    labels sort by their letters.
+    pip's own configuration is asked first, so that a mirror or a folder of wheels that the machine
+    was given is used; of what it offers, only a build for the variant is taken. An index that
+    IMAGE_GEN_TORCH_INDEX names is trusted to hold what it should. Indexes are never added to each
+    other: among several, pip takes the highest version, and labels sort by their letters.
     """
     index = setting("TORCH_INDEX")
     present = installed(venv)
@@ -102,11 +94,14 @@ def install(pip: Pip, venv: Path, variant: Variant, version: str) -> None:
         note(
             f"torch {present} is replaced by {version} for {variant}, as pinned in constraints.txt."
         )
-    own = None if index else resolved(pip.report("--no-deps", f"torch=={version}"))
-    if own and _is(own, version, variant):
-        _install(pip, own, ())
+    offered = [] if index else pip.versions("torch")
+    own = next((found for found in offered if _is(found, version, variant)), None)
+    if own is not None:
+        # Three equal signs: with two, a version without a label means one with a label, too.
+        _install(pip, f"torch==={own}", ())
         return
-    _install(pip, version, ("--index-url", index or DEFAULT_INDEX[variant]))
+    source = ("--index-url", index or DEFAULT_INDEX[variant])
+    _install(pip, f"torch=={version}", source)
     present = installed(venv) or ""
     if not index and not _is(present, version, variant):
         raise Failure(
@@ -120,14 +115,14 @@ def _is(candidate: str, version: str, variant: Variant) -> bool:
     return candidate.partition("+")[0] == version and variant_of(candidate) == variant
 
 
-def _install(pip: Pip, version: str, source: tuple[str, ...]) -> None:
+def _install(pip: Pip, requirement: str, source: tuple[str, ...]) -> None:
     """Install torch alone: what it requires comes with everything else, under the constraints.
 
     ROCm's triton is the exception, as only torch's own index has it. It comes from the same
     source at the version that torch asks for. (Not run on hardware.)
     """
     alone = ("--no-deps", *source)
-    pip.install("--force-reinstall", *alone, f"torch=={version}")
+    pip.install("--force-reinstall", *alone, requirement)
     for companion in companions(pip.requirements("torch")):
         pip.install(*alone, companion)
 

@@ -9,25 +9,24 @@ PINNED = "2.13.0"
 
 
 class FakePip:
-    """A pip whose own configuration would give `resolves`, and whose index gives `index_gives`."""
+    """A pip whose own configuration offers versions, and whose index gives one."""
 
-    def __init__(self, venv, resolves=None, index_gives=PINNED, requires=()):
+    def __init__(self, venv, offers=(), index_gives=PINNED, requires=()):
         self.venv = venv
-        self.resolves = resolves
+        self.offers = list(offers)
         self.index_gives = index_gives
         self.requires = list(requires)
         self.calls = []
 
-    def report(self, *arguments):
-        self.calls.append(("report", *arguments))
-        found = {"metadata": {"name": "torch", "version": self.resolves}}
-        return {"install": [found]} if self.resolves else {}
+    def versions(self, package):
+        self.calls.append(("versions", package))
+        return self.offers
 
     def install(self, *arguments):
         self.calls.append(("install", *arguments))
-        if arguments[-1].startswith("torch=="):
-            given = self.index_gives if "--index-url" in arguments else self.resolves
-            put(self.venv, given)
+        package, _, version = arguments[-1].partition("==")
+        if package == "torch":
+            put(self.venv, self.index_gives if "--index-url" in arguments else version[1:])
 
     def requirements(self, package):
         assert package == "torch"
@@ -74,18 +73,19 @@ def test_a_fitting_torch_is_left_alone(tmp_path):
     assert pip.calls == []
 
 
-def test_what_pip_is_configured_for_is_taken_exactly(tmp_path):
-    """Where pip's own configuration leads to a fitting build, exactly that is installed."""
-    pip = FakePip(tmp_path, resolves="2.13.0+cpu")
-    torch_build.install(pip, tmp_path, "cpu", PINNED)
-    assert pip.calls[1:] == [
-        ("install", "--force-reinstall", "--no-deps", "torch==2.13.0+cpu"),
-    ]
+@pytest.mark.parametrize(("variant", "taken"), [("cpu", "2.13.0+cpu"), ("cuda", "2.13.0")])
+def test_what_pip_is_configured_for_is_taken_exactly(tmp_path, monkeypatch, variant, taken):
+    """Of what pip's own configuration offers, the build for the variant is installed, no other."""
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    pip = FakePip(tmp_path, offers=["2.14.0+cpu", "2.14.0", "2.13.0+cpu", "2.13.0"])
+    torch_build.install(pip, tmp_path, variant, PINNED)
+    assert pip.calls[1:] == [("install", "--force-reinstall", "--no-deps", f"torch==={taken}")]
 
 
 def test_another_build_comes_from_the_index_of_its_variant(tmp_path):
     """Where pip would install another build, the variant's own index is the only source."""
-    pip = FakePip(tmp_path, resolves="2.13.0+cpu", index_gives="2.13.0+cu130")
+    pip = FakePip(tmp_path, offers=["2.13.0+cpu"], index_gives="2.13.0+cu130")
     torch_build.install(pip, tmp_path, "cuda", PINNED)
     index = torch_build.DEFAULT_INDEX["cuda"]
     assert pip.calls[1:] == [
@@ -96,7 +96,7 @@ def test_another_build_comes_from_the_index_of_its_variant(tmp_path):
 def test_a_named_index_is_trusted(tmp_path, monkeypatch):
     """With IMAGE_GEN_TORCH_INDEX nobody else is asked, and what it gives is taken."""
     monkeypatch.setenv("IMAGE_GEN_TORCH_INDEX", "file:///wheels")
-    pip = FakePip(tmp_path, resolves="2.13.0+cpu", index_gives="2.13.0+xpu")
+    pip = FakePip(tmp_path, offers=["2.13.0+cpu"], index_gives="2.13.0+xpu")
     torch_build.install(pip, tmp_path, "cpu", PINNED)
     assert [call[0] for call in pip.calls] == ["install"]
     assert "file:///wheels" in pip.calls[0]
@@ -104,7 +104,7 @@ def test_a_named_index_is_trusted(tmp_path, monkeypatch):
 
 def test_a_build_that_does_not_fit_is_told(tmp_path):
     """A configuration of pip that beats the index is reported with the way out."""
-    pip = FakePip(tmp_path, resolves=None, index_gives="2.13.0+cpu")
+    pip = FakePip(tmp_path, index_gives="2.13.0+cpu")
     with pytest.raises(Failure) as failure:
         torch_build.install(pip, tmp_path, "rocm", PINNED)
     assert "IMAGE_GEN_TORCH_INDEX" in failure.value.remedy
