@@ -16,8 +16,11 @@ def nvidia_memory() -> list[int]:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    lines = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
-    return [int(line) if line.isdigit() else 0 for line in lines]
+    lines = [line.strip() for line in answer.stdout.splitlines()]
+    # Anything else is a sentence, such as that no devices were found.
+    return [
+        int(line) if line.isdigit() else 0 for line in lines if line[:1] in set("0123456789[")
+    ]
 
 
 def amd_memory(cards: Path = Path("/sys/class/drm")) -> list[int]:
