@@ -1,6 +1,7 @@
 """The commands of control.sh."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -156,6 +157,8 @@ COMMANDS: Mapping[tuple[str, ...], tuple[Command, tuple[str, ...] | None]] = {
 def main(arguments: list[str]) -> int:
     """Run a command. Returns the exit code."""
     _forget_own_path()
+    # Being asked to end is what Ctrl+C is: what was begun is left in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(arguments)
     except Failure as failure:

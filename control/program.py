@@ -3,7 +3,8 @@
 import os
 import selectors
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -46,11 +47,24 @@ def run_logged(
             ) as program:
                 # Always there, with stdout=PIPE.
                 if program.stdout is not None:
-                    _follow(program, program.stdout, out, tell)
+                    with _ended_with_us(program):
+                        _follow(program, program.stdout, out, tell)
         except FileNotFoundError as error:
             raise Failure(failing.sentence, failing.remedy, [str(error)]) from error
     if program.returncode != 0:
         raise Failure(failing.sentence, failing.remedy, [*tail(log, 12), f"(all of it: {log})"])
+
+
+@contextmanager
+def _ended_with_us(program: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Take the program along when we are interrupted; a second one must not meet the first."""
+    try:
+        yield
+    except BaseException:
+        # One that runs as root through sudo is not ours to end: it gets to its end.
+        with suppress(PermissionError):
+            program.terminate()
+        raise
 
 
 def _follow(

@@ -73,9 +73,12 @@ def pinned(constraints: Path) -> str:
 
 
 def installed(venv: Path) -> str | None:
-    """Return the version of torch in a virtual environment, label and all; None if there is none."""
-    found = sorted(venv.glob("lib/python3.*/site-packages/torch-*.dist-info"))
-    return found[-1].name.removeprefix("torch-").removesuffix(".dist-info") if found else None
+    """Return the version of torch in a virtual environment, label and all; None if there is none.
+
+    pip writes RECORD last: without it, an installation was interrupted.
+    """
+    found = sorted(venv.glob("lib/python3.*/site-packages/torch-*.dist-info/RECORD"))
+    return found[-1].parent.stem.removeprefix("torch-") if found else None
 
 
 def install(pip: Pip, venv: Path, variant: Variant, version: str) -> None:

@@ -1,5 +1,7 @@
 """Which build of torch is installed, and where from."""
 
+import shutil
+
 import pytest
 
 from control import torch_build
@@ -37,8 +39,9 @@ def put(venv, version):
     """Leave the trace that an installed torch leaves, and only that."""
     packages = venv / "lib" / "python3.11" / "site-packages"
     for old in packages.glob("torch-*"):
-        old.rmdir()
+        shutil.rmtree(old)
     (packages / f"torch-{version}.dist-info").mkdir(parents=True)
+    (packages / f"torch-{version}.dist-info" / "RECORD").touch()
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +74,14 @@ def test_a_fitting_torch_is_left_alone(tmp_path):
     pip = FakePip(tmp_path)
     torch_build.install(pip, tmp_path, "cpu", PINNED)
     assert pip.calls == []
+
+
+def test_a_torch_that_was_cut_off_is_installed_again(tmp_path):
+    """What an interrupted installation left does not count as there."""
+    put(tmp_path, "2.13.0+cpu")
+    (record,) = tmp_path.rglob("RECORD")
+    record.unlink()
+    assert torch_build.installed(tmp_path) is None
 
 
 @pytest.mark.parametrize(("variant", "taken"), [("cpu", "2.13.0+cpu"), ("cuda", "2.13.0")])
