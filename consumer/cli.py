@@ -2,10 +2,10 @@
 
 import asyncio
 import json
+import logging
 import re
 import time
 import unicodedata
-import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +51,8 @@ class Order:
 
 def draw(order: Order, url: str) -> int:
     """Have the pictures drawn and write them. Returns the exit code."""
+    # The client tells what is wrong as an error; the library below it would tell it thrice.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     console = Console(stderr=order.as_json, highlight=False)
     size = _parse_size(order.size)
     if order.size and size is None:
@@ -184,9 +186,11 @@ async def _call_off(job_id: str, url: str) -> None:
 
 def probe(host: str, port: int, page: str) -> int:
     """Ask a page of the service on this machine; 0 if it says yes."""
+    # A container engine may put a proxy into the environment; this machine is not behind it.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     address = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
     try:
-        with urllib.request.urlopen(f"http://{address}:{port}/{page}", timeout=5) as response:
+        with direct.open(f"http://{address}:{port}/{page}", timeout=5) as response:
             return 0 if response.status == 200 else EXIT_FAILED
     except OSError:
         return EXIT_FAILED

@@ -1,19 +1,43 @@
 """Writes every generated file of the repository, or with --check tells which are out of date."""
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+from typing_extensions import override
+
 from consumer import topology
 from consumer.settings import Settings
+from tools import asyncapi, configuration
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def _json(document: object) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _yaml(document: object) -> str:
+    head = "# Made by `make generate` from schemas/, consumer/topology.py and the settings.\n"
+    return head + yaml.dump(
+        document, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=96
+    )
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes equal parts out each time instead of pointing at the first."""
+
+    @override
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _model_schema(name: str) -> str:
+    return _json(asyncapi.json_schema(name))
 
 
 def _bound() -> int:
@@ -26,7 +50,15 @@ FILES: dict[str, Callable[[], str]] = {
         topology.definitions(_bound(), cluster=True)
     ),
     "rabbitmq/users.json": lambda: _json(topology.users()),
+    "schemas/asyncapi.yaml": lambda: _yaml(asyncapi.document(_bound())),
+    "docs/configuration.md": configuration.markdown,
+    ".env.example": configuration.env_example,
+    **{
+        f"schemas/json/{name}.schema.json": functools.partial(_model_schema, name)
+        for name in asyncapi.MODELS
+    },
 }
+"""Path below the root, and what makes its content."""
 
 
 def stale() -> list[str]:

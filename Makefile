@@ -1,0 +1,62 @@
+# What a contributor types. `make help` lists it.
+PYTHON ?= .venv/bin/python
+BIN := $(dir $(PYTHON))
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: ## virtual environment with everything for development
+	./control.sh setup dev
+
+.PHONY: check
+check: ## style, types, import directions, generated files; changes nothing
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+	$(BIN)mypy
+	$(BIN)lint-imports --no-cache
+	$(PYTHON) -m tools.generate --check
+
+.PHONY: fix
+fix: ## what ruff can mend, and the generated files
+	$(BIN)ruff check --fix .
+	$(BIN)ruff format .
+	$(PYTHON) -m tools.generate
+
+.PHONY: generate
+generate: ## JSON Schemas, AsyncAPI, definitions, .env.example, docs/configuration.md
+	$(PYTHON) -m tools.generate
+
+.PHONY: test
+test: ## the whole suite, set-up included
+	./control.sh test
+
+.PHONY: check-full
+check-full: test ## the suite, and what needs Node besides
+	$(PYTHON) -m pytest tests/full/test_node.py
+	$(MAKE) asyncapi-check
+
+.PHONY: asyncapi-check
+asyncapi-check: ## the AsyncAPI document by the official parser (npm)
+	tools/asyncapi_check.sh
+
+.PHONY: image-check
+image-check: ## container files by hadolint and a Docker engine, and a picture through them
+	tools/image_check.sh
+
+.PHONY: bench-overhead
+bench-overhead: ## seconds that the service adds to a picture, built-in model, 1024x1024
+	$(PYTHON) -m bench.overhead
+
+.PHONY: bench-overlap
+bench-overlap: ## how busy 40 requests keep a pipeline of 250 ms; fails below 97 %
+	$(PYTHON) -m bench.overlap
+
+.PHONY: bench-encode
+bench-encode: ## milliseconds and KiB of the image codecs
+	$(PYTHON) -m bench.encode
+
+.PHONY: gpu-check
+gpu-check: ## the model on this machine's accelerator: seconds a step, memory, NaN
+	$(PYTHON) -m bench.gpu_check
