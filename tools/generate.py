@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from consumer import topology
 from consumer.settings import Settings
-from tools import asyncapi, configuration
+from tools import asyncapi, configuration, states
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,6 +53,7 @@ FILES: dict[str, Callable[[], str]] = {
     "schemas/asyncapi.yaml": lambda: _yaml(asyncapi.document(_bound())),
     "docs/configuration.md": configuration.markdown,
     ".env.example": configuration.env_example,
+    "docs/states.md": states.markdown,
     **{
         f"schemas/json/{name}.schema.json": functools.partial(_model_schema, name)
         for name in asyncapi.MODELS
