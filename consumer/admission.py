@@ -25,6 +25,9 @@ CLOCK_SKEW = timedelta(seconds=60)
 
 Accept = Literal["json", "raw"]
 
+_ACCEPTED = ("application/json", "image/png", "image/webp", "image/jpeg", "image/*")
+"""A tuple, not a set: a header may be a list or a table, which cannot be looked up in a set."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -188,7 +191,7 @@ def _envelope_problems(delivery: Delivery) -> list[Problem]:
             )
         )
     accept = delivery.headers.get(ACCEPT_HEADER, "application/json")
-    if accept not in {"application/json", "image/png", "image/webp", "image/jpeg", "image/*"}:
+    if accept not in _ACCEPTED:
         problems.append(
             Problem(
                 field=ACCEPT_HEADER,
