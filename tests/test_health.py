@@ -1,0 +1,83 @@
+"""Health as pure values: what the parts say of themselves gives one verdict."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from consumer.gpu.process import GpuState
+from consumer.health import LOOP_STALL_S, Health, Phase, Snapshot, Vitals, alive, derive
+
+WELL = Vitals(
+    phase=Phase.RUNNING,
+    gpu=GpuState.READY,
+    loaded=True,
+    broker_connected=True,
+    broker_problem=None,
+    gpu_note="builtin is loaded on CPU",
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "state", "ready"),
+    [
+        ({}, "pass", "ready", True),
+        ({"gpu": GpuState.BUSY}, "pass", "ready", True),
+        ({"phase": Phase.STARTING, "loaded": False}, "warn", "loading", False),
+        ({"loaded": False, "gpu": GpuState.DEAD}, "fail", "loading", False),
+        ({"loaded": False, "gpu": GpuState.LOADING}, "fail", "loading", False),
+        ({"gpu": GpuState.DEFUNCT, "loaded": False}, "fail", "failed", False),
+        ({"broker_connected": False}, "fail", "connecting", False),
+        ({"broker_connected": False, "loaded": False}, "fail", "loading", False),
+        ({"phase": Phase.DRAINING}, "warn", "draining", False),
+        ({"phase": Phase.DRAINING, "gpu": GpuState.DEFUNCT}, "warn", "draining", False),
+    ],
+    ids=str,
+)
+def test_the_verdict_on_some_vitals(change, status, state, ready):
+    """Each way to be unwell has its status and its state, the gravest first."""
+    health = derive(replace(WELL, **change))
+    assert (health.status, health.state, health.ready) == (status, state, ready)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"broker_connected": False, "broker_problem": "refused"}, "refused"),
+        ({"broker_connected": False}, "dialling"),
+        ({"loaded": False, "gpu_note": "fetching 20 GB"}, "fetching 20 GB"),
+        ({"loaded": False, "gpu_note": ""}, "the GPU process starts"),
+        ({"gpu": GpuState.DEFUNCT, "gpu_note": "5 deaths"}, "5 deaths"),
+    ],
+    ids=str,
+)
+def test_the_note_says_why(change, words):
+    """Whoever reads the page learns what is waited for, in a sentence."""
+    note = derive(replace(WELL, **change)).note
+    assert words in note
+    assert note.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("phase", "gpu", "loaded", "connected"),
+    list(product(Phase, GpuState, (True, False), (True, False))),
+)
+def test_it_is_ready_only_if_everything_is(phase, gpu, loaded, connected):
+    """Readiness is never claimed without model and broker, in a stop, or with a broken GPU."""
+    vitals = replace(WELL, phase=phase, gpu=gpu, loaded=loaded, broker_connected=connected)
+    health = derive(vitals)
+    assert health.ready == (health.status == "pass")
+    if health.ready:
+        assert loaded
+        assert connected
+        assert phase is not Phase.DRAINING
+        assert gpu is not GpuState.DEFUNCT
+
+
+@pytest.mark.parametrize(
+    ("age_s", "verdict"), [(0, True), (LOOP_STALL_S - 1, True), (LOOP_STALL_S, False)]
+)
+def test_it_is_alive_while_the_event_loop_shows_itself(age_s, verdict):
+    """Liveness asks for a recent beat of the loop and for nothing else: not for the broker."""
+    unwell = Health("fail", "connecting", "No broker: refused.", ready=False)
+    assert alive(Snapshot(unwell, {}, beat=100.0), now=100.0 + age_s) is verdict
