@@ -15,6 +15,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -116,6 +117,26 @@ class Settings(BaseModel):
     )
     """Told in replies and events; the machine's name by default."""
 
+    @field_validator("amqp_url")
+    @classmethod
+    def _speaks_amqp(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value().split("://")[0] not in {"amqp", "amqps"}:
+            raise _disagree(
+                f"{PREFIX}AMQP_URL is no amqp:// or amqps:// URL. Give amqp://user:password@host:5672/vhost."
+            )
+        return url
+
+    @field_validator("reply_to_allow")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise _disagree(
+                f"{PREFIX}REPLY_TO_ALLOW is no regular expression: {error}."
+            ) from error
+        return pattern
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.job_timeout_s > self.default_deadline_s:
@@ -123,16 +144,6 @@ class Settings(BaseModel):
                 f"{PREFIX}JOB_TIMEOUT_S ({self.job_timeout_s:g}) is above {PREFIX}DEFAULT_DEADLINE_S "
                 f"({self.default_deadline_s:g}): a job would expire first. Lower the one or raise the other."
             )
-        if self.amqp_url.get_secret_value().split("://")[0] not in {"amqp", "amqps"}:
-            raise _disagree(
-                f"{PREFIX}AMQP_URL is no amqp:// or amqps:// URL. Give amqp://user:password@host:5672/vhost."
-            )
-        try:
-            re.compile(self.reply_to_allow)
-        except re.error as error:
-            raise _disagree(
-                f"{PREFIX}REPLY_TO_ALLOW is no regular expression: {error}."
-            ) from error
         return self
 
     @property
@@ -161,7 +172,7 @@ def read_settings(
         if name.startswith(PREFIX) and value
     }
     sentences: list[str] = []
-    values = _from_secrets(secrets)
+    values = _from_secrets(secrets, sentences)
     for name, value in sorted(given.items()):
         field, file = _field(name)
         if field is None:
@@ -173,7 +184,7 @@ def read_settings(
                 f"{PREFIX}{field.upper()} and {PREFIX}{name} are both set. Keep one."
             )
         else:
-            _read_file(Path(value), name, field, values, sentences)
+            _read_file(Path(value), f"{PREFIX}{name} names a file", field, values, sentences)
     settings = _validate(values, sentences)
     if sentences or settings is None:
         raise SettingsError(sentences)
@@ -197,35 +208,46 @@ def _unknown(name: str) -> str:
     return f"{PREFIX}{name} is no setting of this service. {hint}"
 
 
-def _from_secrets(folder: Path) -> dict[str, Any]:
+def _from_secrets(folder: Path, sentences: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in Settings.model_fields:
         path = folder / f"{PREFIX}{field}".lower()
         if path.is_file():
-            found[field] = path.read_text(encoding="utf-8").rstrip("\n")
+            _read_file(path, f"{path} is a file", field, found, sentences)
     return found
 
 
 def _read_file(
-    path: Path, name: str, field: str, values: dict[str, Any], sentences: list[str]
+    path: Path, what: str, field: str, values: dict[str, Any], sentences: list[str]
 ) -> None:
     try:
         values[field] = path.read_text(encoding="utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
-        sentences.append(f"{PREFIX}{name} names a file that cannot be read: {error}.")
+        # Not `error` as a whole: a secret set in place of a path would be told with it.
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        sentences.append(f"{what} that cannot be read: {reason}.")
+
+
+_COMPARED = {"job_timeout_s", "default_deadline_s"}
+"""The fields of rules that hold between fields."""
 
 
 def _validate(values: dict[str, Any], sentences: list[str]) -> Settings | None:
+    wrong: set[str] = set()
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         for details in error.errors(include_url=False):
+            wrong.update(str(part) for part in details["loc"])
             if details["type"] == "disagree":
                 sentences.append(details["msg"])
             else:
                 name = f"{PREFIX}{str(details['loc'][0]).upper()}"
                 sentences.append(f"{name}: {details['msg']}.")
-        return None
+    if wrong and wrong.isdisjoint(_COMPARED):
+        # The rules between fields are looked at once the fields are right: so without the wrong.
+        _validate({name: values[name] for name in values.keys() - wrong}, sentences)
+    return None
 
 
 def _disagree(sentence: str) -> PydanticCustomError:
