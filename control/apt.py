@@ -4,16 +4,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from control.program import Judgement, run_logged
 from control.say import Failure, Progress
 from control.state import Clone
 
-_LISTS = Path("/var/lib/apt/lists")
-_LISTS_ARE_OLD_S = 86_400
+_ENABLED = Path("/etc/systemd/system")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _OUR_POLICY = "# made by imagegen's control.sh while it installs; remove it if you find it"
 # Another apt at work, as after a machine's first start, is waited for this long, in seconds.
@@ -33,17 +31,18 @@ def install(package: str, clone: Clone, remedy: str) -> None:
     apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *_OPTIONS]
     with Progress(f"Installing {package}") as progress, _no_service_starts(root):
         log = clone.log("apt")
-        if _lists_are_old():
+        # Lists have the dates of their servers, so that nobody can tell whether they are old. One
+        # server of many that does not answer is no reason to give up.
+        with suppress(Failure):
             run_logged([*apt, "update"], log, progress.tell, failing)
+        before = _enabled_units()
         wanted = [*apt, "install", "--yes", "--no-install-recommends", package]
         run_logged(wanted, log, progress.tell, failing)
-
-
-def disable_unit(unit: str) -> None:
-    """Keep a service that a package brought from starting with the machine."""
-    root = _become_root()
-    if root is not None and shutil.which("systemctl"):
-        subprocess.run([*root, "systemctl", "disable", unit], capture_output=True, check=False)
+        brought = _enabled_units() - before
+        if brought and shutil.which("systemctl"):
+            # Or they would start with the machine.
+            disable = [*root, "systemctl", "disable", *sorted(brought)]
+            subprocess.run(disable, capture_output=True, check=False)
 
 
 def _become_root() -> list[str] | None:
@@ -57,12 +56,9 @@ def _become_root() -> list[str] | None:
     return ["sudo", "-n"] if asked.returncode == 0 else None
 
 
-def _lists_are_old() -> bool:
-    """Tell whether apt knows no packages, or those of a past day."""
-    # Compressed or not, by the machine's configuration.
-    known = [path.stat().st_mtime for path in _LISTS.glob("*_Packages*")]
-    now = datetime.now(tz=UTC).timestamp()
-    return not known or now - max(known) > _LISTS_ARE_OLD_S
+def _enabled_units() -> set[str]:
+    links = _ENABLED.glob("*.wants/*")
+    return {link.name for link in links if link.suffix in {".service", ".socket"}}
 
 
 @contextmanager

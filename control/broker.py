@@ -105,8 +105,6 @@ def install_server(clone: Clone) -> None:
     """Install RabbitMQ where it is missing and that is possible."""
     if node.server() is None:
         apt.install("rabbitmq-server", clone, _REMEDY)
-        # The package enables its service: without this, it would start with the machine.
-        apt.disable_unit("rabbitmq-server.service")
     if node.server() is None:
         raise Failure("rabbitmq-server was installed but is not found.", _REMEDY)
 
