@@ -261,8 +261,10 @@ def _count_death(job_id: str, connection: Connection) -> int:
 
 
 def _remember_cancel(job_id: str, connection: Connection) -> None:
-    known = connection.execute(select(_jobs.c.id).where(_jobs.c.id == job_id)).one_or_none()
-    if known is None:
+    state = connection.execute(
+        select(_jobs.c.state).where(_jobs.c.id == job_id).with_for_update()
+    ).scalar_one_or_none()
+    if state is None:
         connection.execute(
             insert(_jobs).values(
                 id=job_id,
@@ -273,6 +275,13 @@ def _remember_cancel(job_id: str, connection: Connection) -> None:
                 updated=_now(),
                 image_bytes=0,
             )
+        )
+    elif State(state) is State.NEW:
+        # Given back by a stop, and in the queue again. One that runs is stopped by its runner.
+        connection.execute(
+            update(_jobs)
+            .where(_jobs.c.id == job_id)
+            .values(state=move(State.NEW, State.CANCELLED), updated=_now())
         )
 
 
