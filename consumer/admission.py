@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn
 from uuid import UUID, uuid5
 
 from consumer.errors import Fault
+from consumer.guard import UNREADABLE
 from consumer.job import Drawing, IdSource, Job
 from schemas.base import JOB_ID_PATTERN
 from schemas.errors import ErrorCode, Problem
@@ -47,6 +48,12 @@ class Delivery:
     user_id: str | None = None
     redelivered: bool = False
     headers: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """The properties that could not be decoded and are missing here."""
+        names = self.headers.get(UNREADABLE)
+        return frozenset(names.split(",")) if isinstance(names, str) else frozenset()
 
     @property
     def accept(self) -> Accept:
@@ -98,6 +105,8 @@ class _RefusedError(Exception):
 
 def admit(delivery: Delivery, now: datetime, limits: Limits) -> Job | Refusal | NobodyToTell:
     """Decide on a delivery, looking at nothing but the arguments."""
+    if delivery.unreadable - {"timestamp"}:
+        return NobodyToTell("unreadable_properties")
     if delivery.reply_to and not _may_reply_to(delivery.reply_to, limits):
         return NobodyToTell("reply_to_not_allowed")
     body_sha256 = hashlib.sha256(delivery.body).hexdigest()

@@ -189,7 +189,12 @@ class Intake:
                 in_hand.idle.set()
 
     async def _decide(self, taken: Taken) -> tuple[str, Outcome]:
-        decision = admit(taken.delivery, datetime.now(tz=UTC), self._desk.limits)
+        try:
+            decision = admit(taken.delivery, datetime.now(tz=UTC), self._desk.limits)
+        except Exception:
+            # A defect of ours costs one answer, not the consumer.
+            log.exception("admission_broke", body_bytes=len(taken.delivery.body))
+            return taken.delivery.receipt_id, Failed(_DEFECT)
         match decision:
             case NobodyToTell(reason=reason):
                 return "", Unanswerable(reason)

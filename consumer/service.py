@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from yarl import URL
 
-from consumer import VERSION, topology
+from consumer import VERSION, guard, topology
 from consumer.admission import Limits
 from consumer.connection import Broker, Session
 from consumer.control import Control
@@ -80,6 +80,7 @@ class Service:
     async def run(self) -> int:
         """Serve until a signal. Returns the exit code."""
         exit_code = 0
+        guard.install()
         self._metrics.build.info({"version": VERSION})
         self._catch_signals()
         try:
