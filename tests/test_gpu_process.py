@@ -1,0 +1,423 @@
+"""The GPU process: a real child, scripted, that is watched, killed and replaced."""
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from consumer.gpu import process
+from consumer.gpu.pipeline import LoadError
+from consumer.gpu.process import (
+    DrawingFailedError,
+    DrawingStoppedError,
+    GpuDiedError,
+    GpuProcess,
+    GpuStartError,
+    GpuState,
+    GpuTimeoutError,
+)
+from consumer.gpu.protocol import Generate, Load
+from tests.conftest import open_fifo
+from tests.pipelines import Scripted, gradient, ready
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 60
+
+
+class Endless(Scripted):
+    """Goes on until it is told to stop."""
+
+    def draw(self, command, on_step):
+        while True:
+            on_step(1, command.forwards)
+
+
+class DiesLoading:
+    """Is killed while it loads, as by the kernel for want of memory."""
+
+    def load(self, *_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Unlucky:
+    """Cannot load today."""
+
+    def load(self, *_):
+        raise LoadError("The hub is away. Try again later.", permanent=False)
+
+
+def load(pipeline="tests.pipelines:Scripted", model="scripted"):
+    return Load(pipeline, model, None, "cpu", "auto", "/nowhere")
+
+
+def command(prompt="x", job_id="job-1"):
+    return Generate(job_id, prompt, 64, 48, 7, 8, 0.0)
+
+
+def ignore(step, steps):
+    pass
+
+
+class Drawing:
+    """One picture under way, and the steps that were told of it."""
+
+    def __init__(self, gpu, prompt="x", job_id="job-1", log=None):
+        self.steps = [] if log is None else log
+        self.stop = asyncio.Event()
+        self.first_step = asyncio.Event()
+        self.task = asyncio.get_running_loop().create_task(
+            gpu.generate(command(prompt, job_id), self._on_step, self.stop)
+        )
+        self._id = job_id
+
+    def _on_step(self, step, steps):
+        self.steps.append((self._id, step, steps))
+        self.first_step.set()
+
+    def __await__(self):
+        return self.task.__await__()
+
+
+@contextlib.asynccontextmanager
+async def running(load=load(), **options):  # noqa: B008 - a frozen value
+    """A GPU process that is supervised and ready; stopped at the end."""
+    gpu = GpuProcess(load, **{"job_timeout_s": PATIENCE_S, **options})
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gpu.run())
+        await gpu.wait_ready()
+        yield gpu
+        await gpu.stop()
+
+
+# ---------------------------------------------------------------- draw
+
+
+async def test_a_picture_comes_back_as_it_was_drawn():
+    """The frame has the very pixels, the count of forwards and the stages, for all the noise."""
+    async with running() as gpu:  # Scripted prints to standard output
+        frame = await gpu.generate(command(), ignore, asyncio.Event())
+    assert (frame.width, frame.height, frame.forwards) == (64, 48, 8)
+    assert bytes(frame.pixels) == gradient(64, 48, 7).tobytes()
+    assert set(frame.seconds) == {"text_encode", "denoise", "vae_decode"}
+
+
+async def test_every_step_is_told():
+    """The caller hears of each step, in order, before the picture is there."""
+    async with running() as gpu:
+        drawing = Drawing(gpu)
+        await drawing
+    assert drawing.steps == [("job-1", step, 8) for step in range(1, 9)]
+
+
+async def test_two_pictures_are_drawn_one_after_the_other(fifo):
+    """A pipeline is never entered twice: the second begins when the first is drawn."""
+    log = []
+    async with running() as gpu:
+        first = Drawing(gpu, f"wait={fifo}", "first", log)
+        await first.first_step.wait()
+        second = Drawing(gpu, "x", "second", log)
+        await asyncio.to_thread(open_fifo, fifo)
+        await asyncio.gather(first, second)
+    assert [job_id for job_id, _, _ in log] == ["first"] * 8 + ["second"] * 8
+
+
+async def test_it_is_busy_while_it_draws(fifo):
+    """The state tells whether there is a picture in hand."""
+    async with running() as gpu:
+        assert gpu.state is GpuState.READY
+        drawing = Drawing(gpu, f"wait={fifo}")
+        await drawing.first_step.wait()
+        assert gpu.state is GpuState.BUSY
+        await asyncio.to_thread(open_fifo, fifo)
+        await drawing
+        assert gpu.state is GpuState.READY
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [
+        ("oom", "out_of_memory"),
+        ("nan", "nan_output"),
+        ("long", "invalid_request"),
+        ("boom", "internal"),
+    ],
+)
+async def test_a_picture_that_fails_has_its_code_and_the_child_goes_on(word, code):
+    """What the child can tell of itself does not cost the child."""
+    async with running() as gpu:
+        pid = gpu.pid
+        with pytest.raises(DrawingFailedError, match=f"scripted {word}") as caught:
+            await Drawing(gpu, word)
+        assert caught.value.code == code
+        await Drawing(gpu)
+        assert (gpu.pid, gpu.restarts) == (pid, 0)
+
+
+# ---------------------------------------------------------------- cancel
+
+
+async def test_a_picture_is_called_off_while_it_waits_for_its_turn(fifo):
+    """A stop ends the wait at once; the picture before it is not touched."""
+    async with running() as gpu:
+        first = Drawing(gpu, f"wait={fifo}", "first")
+        await first.first_step.wait()
+        second = Drawing(gpu, "x", "second")
+        second.stop.set()
+        with pytest.raises(DrawingStoppedError):
+            await second
+        assert not first.task.done()
+        await asyncio.to_thread(open_fifo, fifo)
+        assert (await first).forwards == 8
+    assert second.steps == []
+
+
+async def test_a_picture_is_called_off_while_it_is_drawn():
+    """A stop reaches the child at its next step; the child goes on with the next picture."""
+    async with running(load("tests.test_gpu_process:Endless")) as gpu:
+        pid = gpu.pid
+        for _ in range(2):
+            drawing = Drawing(gpu)
+            await drawing.first_step.wait()
+            drawing.stop.set()
+            with pytest.raises(DrawingStoppedError):
+                await drawing
+            assert (gpu.pid, gpu.state) == (pid, GpuState.READY)
+
+
+async def test_a_picture_is_called_off_while_there_is_no_child(monkeypatch):
+    """A stop ends the wait for a model that does not come."""
+    monkeypatch.setattr(process, "BACKOFF_S", (3600.0,))
+    gpu = GpuProcess(load("tests.test_gpu_process:DiesLoading"), job_timeout_s=PATIENCE_S)
+    async with asyncio.TaskGroup() as tasks:
+        supervisor = tasks.create_task(gpu.run())
+        drawing = Drawing(gpu)
+        drawing.stop.set()
+        with pytest.raises(DrawingStoppedError):
+            await drawing
+        supervisor.cancel()
+
+
+# ---------------------------------------------------------------- deaths
+
+
+async def test_a_killed_child_is_told_and_replaced(fifo):
+    """SIGKILL in a picture: GpuDiedError for that one, and the next picture is drawn."""
+    async with running() as gpu:
+        pid = gpu.pid
+        drawing = Drawing(gpu, f"wait={fifo}")
+        await drawing.first_step.wait()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(GpuDiedError, match="code -9"):
+            await drawing
+        assert (await Drawing(gpu)).forwards == 8
+        assert gpu.pid != pid
+        assert gpu.restarts == 1
+
+
+async def test_a_child_that_leaves_in_a_picture_is_told_and_replaced():
+    """A pipeline that ends its process is a death like any other."""
+    async with running() as gpu:
+        with pytest.raises(GpuDiedError, match="code 3"):
+            await Drawing(gpu, "exit")
+        assert (await Drawing(gpu)).forwards == 8
+
+
+async def test_a_killed_idle_child_is_replaced_unasked():
+    """A death between two pictures costs nobody a picture."""
+    changes = asyncio.Queue()
+    async with running(on_change=changes.put_nowait) as gpu:
+        pid = gpu.pid
+        os.kill(pid, signal.SIGKILL)
+        while "ended with code -9" not in await changes.get():
+            pass
+        assert (await Drawing(gpu)).forwards == 8
+        assert gpu.pid != pid
+
+
+async def test_a_hang_is_killed_and_told():
+    """Beyond the hard limit the child is killed: GpuTimeoutError, and a new child."""
+    async with running(job_timeout_s=0.5) as gpu:
+        pid = gpu.pid
+        hung = os.pidfd_open(pid)
+        with pytest.raises(GpuTimeoutError, match=r"no picture within 0\.5 s"):
+            await Drawing(gpu, "hang")
+        assert _gone(hung)
+        assert (await Drawing(gpu)).forwards == 8
+        assert gpu.pid != pid
+
+
+async def test_many_deaths_in_a_row_are_told_as_a_broken_gpu(monkeypatch):
+    """After five deaths without a picture the state is defunct; it is tried on all the same."""
+    monkeypatch.setattr(process, "BACKOFF_S", (0.0,))
+    states, defunct_twice = [], asyncio.Event()
+
+    def on_change(_):
+        states.append(gpu.state)
+        if states.count(GpuState.DEFUNCT) == 2:
+            defunct_twice.set()
+
+    gpu = GpuProcess(
+        load("tests.test_gpu_process:DiesLoading"),
+        job_timeout_s=PATIENCE_S,
+        on_change=on_change,
+    )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gpu.run())
+        await defunct_twice.wait()
+        await gpu.stop()
+    assert states[: states.index(GpuState.DEFUNCT)].count(GpuState.DEAD) == 5
+
+
+# ---------------------------------------------------------------- start
+
+
+@pytest.mark.parametrize(
+    ("wanted", "permanent", "sentence"),
+    [
+        (load(model="refuse"), True, "There is no such model. Choose another."),
+        (load("tests.test_gpu_process:Unlucky"), False, "The hub is away. Try again later."),
+        (load("tests.pipelines:Nothing"), True, "There is no pipeline tests.pipelines:Nothing"),
+        (load("no.such.module:X"), True, "There is no pipeline no.such.module:X"),
+    ],
+    ids=["refused", "unlucky", "no class", "no module"],
+)
+async def test_a_model_that_cannot_be_loaded_ends_the_start(wanted, permanent, sentence):
+    """The child's sentence comes up as GpuStartError, which knows whether a restart may help."""
+    gpu = GpuProcess(wanted, job_timeout_s=PATIENCE_S)
+    with pytest.raises(GpuStartError, match=sentence) as caught:
+        await gpu.run()
+    assert caught.value.permanent is permanent
+    await gpu.stop()
+
+
+# ---------------------------------------------------------------- stop
+
+
+async def test_stop_ends_the_child():
+    """After a stop nothing of the GPU is held."""
+    async with running() as gpu:
+        child = os.pidfd_open(gpu.pid)
+    assert gpu.state is GpuState.STOPPED
+    assert _gone(child)
+
+
+async def test_stop_twice_is_harmless():
+    """The second stop finds nothing to do, also while the first is under way."""
+    async with running() as gpu:
+        await asyncio.gather(gpu.stop(), gpu.stop())
+        await gpu.stop()
+
+
+async def test_stop_before_a_start_is_harmless():
+    """What was never started can be stopped, and does not start afterwards."""
+    gpu = GpuProcess(load(), job_timeout_s=PATIENCE_S)
+    await gpu.stop()
+    await gpu.run()
+    assert gpu.pid is None
+
+
+@pytest.mark.parametrize("ticks", range(1, 9))
+async def test_stop_while_the_child_is_being_started_is_harmless(ticks):
+    """However far the start has come, a stop ends it, and leaves no child behind."""
+    gpu = GpuProcess(load(), job_timeout_s=PATIENCE_S)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gpu.run())
+        for _ in range(ticks):
+            await asyncio.sleep(0)  # one turn of the event loop, not a wait
+        await gpu.stop()
+    assert gpu.state is GpuState.STOPPED
+    assert gpu.pid is None or not _exists(gpu.pid)
+
+
+async def test_stop_while_the_model_is_being_loaded_is_harmless():
+    """A stop that meets the child's first words ends it like any other."""
+    loading = asyncio.Event()
+    gpu = GpuProcess(load(), job_timeout_s=PATIENCE_S, on_change=lambda _: loading.set())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gpu.run())
+        await loading.wait()
+        await gpu.stop()
+    assert gpu.state is GpuState.STOPPED
+
+
+def _exists(pid):
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_the_last_words_of_a_child_do_not_undo_a_stop():
+    """A Ready that is read after the stop changes nothing."""
+    gpu = GpuProcess(load(), job_timeout_s=1)
+    gpu.state = GpuState.STOPPED
+    gpu._became_ready(ready(load()))
+    assert gpu.state is GpuState.STOPPED
+
+
+PARENT = """
+import asyncio
+from consumer.gpu.process import GpuProcess
+from tests.test_gpu_process import command, load
+
+async def main():
+    gpu = GpuProcess(load(), job_timeout_s=3600)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gpu.run())
+        await gpu.wait_ready()
+        print(gpu.pid, flush=True)
+        await gpu.generate(command("hang"), lambda *_: print("drawing", flush=True), asyncio.Event())
+
+asyncio.run(main())
+"""
+
+
+def test_a_child_without_its_parent_leaves_by_itself():
+    """A service that is killed leaves no process on the GPU, not even one that hangs."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        words = iter(parent.stdout.readline, "")
+        pid = next(int(word) for word in words if word.strip().isdigit())
+        child = os.pidfd_open(pid)
+        assert "drawing\n" in words
+        parent.kill()
+    assert _gone(child)
+
+
+def _gone(pidfd):
+    """Wait for the end of a process, ours or not."""
+    try:
+        return bool(select.select([pidfd], [], [], PATIENCE_S)[0])
+    finally:
+        os.close(pidfd)
+
+
+# ---------------------------------------------------------------- the table
+
+
+@pytest.mark.parametrize(("state", "to"), list(product(GpuState, GpuState)))
+def test_only_the_moves_of_the_table_are_made(state, to):
+    """A legal move is made and told; any other raises, changes nothing and tells nobody."""
+    told = []
+    gpu = GpuProcess(load(), job_timeout_s=1, on_change=told.append)
+    gpu.state = state
+    if to in process.TRANSITIONS[state]:
+        gpu._move(to, "moved")
+        assert (gpu.state, told) == (to, ["moved"])
+    else:
+        with pytest.raises(RuntimeError, match=f"{state} -> {to}"):
+            gpu._move(to)
+        assert (gpu.state, told) == (state, [])
+
+
+def test_every_state_has_its_row_and_can_be_stopped():
+    """From anywhere a stop is legal; from a stop nothing is."""
+    assert set(process.TRANSITIONS) == set(GpuState)
+    for state, targets in process.TRANSITIONS.items():
+        assert (GpuState.STOPPED in targets) == (state is not GpuState.STOPPED)
+    assert not process.TRANSITIONS[GpuState.STOPPED]
