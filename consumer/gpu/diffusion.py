@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import operator
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -178,6 +179,7 @@ class DiffusionPipeline:
 
     def _draw_other(self, command: Generate, on_step: OnStep) -> Drawn:
         """Draw with another class: one call, whose whole time counts as denoising."""
+        self._count_tokens_of_other(command.prompt)
         seconds = {"text_encode": 0.0, "vae_decode": 0.0}
         with self._timed(seconds, "denoise"):
             image = self._pipe(
@@ -203,10 +205,20 @@ class DiffusionPipeline:
         )
         count = len(self._pipe.tokenizer(templated).input_ids)
         if count > MAX_TOKENS:
-            raise PromptTooLongError(
-                f"The prompt has {count} tokens (with the model's template); "
-                f"the model reads {MAX_TOKENS}. Shorten it."
-            )
+            raise _too_long(count, MAX_TOKENS)
+
+    def _count_tokens_of_other(self, prompt: str) -> None:
+        """Refuse what every text encoder of the pipeline would cut off silently.
+
+        One that reads it all is enough: with Flux and SD3, CLIP reads the beginning and T5 all.
+        """
+        counted = [
+            (len(part(prompt, verbose=False).input_ids), part.model_max_length)
+            for name, part in self._pipe.components.items()
+            if name.startswith("tokenizer") and part is not None
+        ]
+        if counted and all(count > limit for count, limit in counted):
+            raise _too_long(*max(counted, key=operator.itemgetter(1)))
 
     def _callback(self, on_step: OnStep, steps: int) -> Callable[..., dict[str, Any]]:
         def callback(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -227,7 +239,8 @@ class DiffusionPipeline:
 
     def _drawn(self, pixels: torch.Tensor, seconds: dict[str, float]) -> Drawn:
         array = pixels.cpu().numpy()
-        if array.min() == array.max():
+        flat = array.reshape(-1)
+        if (flat[3:] == flat[:-3]).all():  # every pixel is the one before
             raise NanOutputError("The picture is one flat colour.")
         return Drawn(array, self._forwards, seconds, _memory(self._device))
 
@@ -250,6 +263,13 @@ def sigmas(forwards: int) -> list[float]:
     0.38 and from 0.39 on derive different ones from the same number of steps.
     """
     return [1 - index / forwards for index in range(forwards)]
+
+
+def _too_long(count: int, limit: int) -> PromptTooLongError:
+    return PromptTooLongError(
+        f"The prompt has {count} tokens (with what the model adds); the model reads {limit}. "
+        "Shorten it."
+    )
 
 
 def placement(component_bytes: dict[str, int], free_bytes: int) -> str:
@@ -315,9 +335,15 @@ def _fetch(command: Load, note: Callable[[str], None]) -> tuple[Path, str]:
 
 def _pipeline_class(folder: Path) -> tuple[str, Any]:
     """Return the class that the folder asks for. Raises LoadError if we cannot call it."""
-    name = builtin.describe(folder)
+    try:
+        name = builtin.describe(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LoadError(
+            f"{folder}/model_index.json cannot be read: {error!r}. Fetch the model again.",
+            permanent=True,
+        ) from error
     found = getattr(diffusers, name, None)
-    if found is None:
+    if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
         raise LoadError(
             f"{folder} asks for the pipeline {name}, which diffusers {diffusers.__version__} "
             "does not have. Choose a text-to-image model that it has.",
