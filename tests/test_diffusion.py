@@ -1,0 +1,530 @@
+"""The diffusion pipeline: the real diffusers code, with tiny models, on a CPU."""
+
+import json
+import socket
+import stat
+
+import numpy as np
+import pytest
+
+from consumer.gpu.pipeline import (
+    LoadError,
+    NanOutputError,
+    PromptTooLongError,
+    StopDrawingError,
+)
+from consumer.gpu.protocol import Generate, Load
+from schemas.sizes import LISTED_SIZES
+
+GIB = 1 << 30
+
+
+def load(model="builtin", device="cpu", data_dir="/nowhere"):
+    return Load(
+        "consumer.gpu.diffusion:DiffusionPipeline", model, None, device, "auto", data_dir
+    )
+
+
+def command(prompt="A sunset over mountains", size=(256, 256), seed=42, **more):
+    return Generate(
+        **{
+            "id": "job-1",
+            "prompt": prompt,
+            "width": size[0],
+            "height": size[1],
+            "seed": seed,
+            "forwards": 8,
+            "guidance": 0.0,
+            **more,
+        }
+    )
+
+
+def ignore(*_):
+    pass
+
+
+@pytest.fixture(scope="session")
+def new_pipeline(data_dir):
+    """Load a model: the built-in one, unless another is wanted."""
+    from consumer.gpu.diffusion import DiffusionPipeline
+
+    def new(wanted=None):
+        made = DiffusionPipeline()
+        ready = made.load(wanted or load(data_dir=str(data_dir)), ignore)
+        return made, ready
+
+    return new
+
+
+@pytest.fixture(scope="session")
+def built_in(new_pipeline):
+    return new_pipeline()
+
+
+@pytest.fixture(scope="session")
+def pipeline(built_in):
+    """The built-in model, which no test changes."""
+    return built_in[0]
+
+
+@pytest.fixture
+def forbid_network(monkeypatch):
+    """Make every way out an error."""
+
+    def forbidden(*arguments, **_):
+        raise ConnectionRefusedError(f"a test reached for the network: {arguments!r}")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, forbidden)
+    monkeypatch.setattr(socket, "getaddrinfo", forbidden)
+
+
+# ---------------------------------------------------------------- steps
+
+
+def test_nine_steps_are_eight_forwards(built_in):
+    """The model card's 9 runs the transformer 8 times, counted, and tells of 8 steps."""
+    pipeline, ready = built_in
+    told = []
+    drawn = pipeline.draw(
+        command(forwards=9 - ready.steps_per_forward_less),
+        lambda step, steps: told.append((step, steps)),
+    )
+    assert drawn.forwards == 8
+    assert told == [(step, 8) for step in range(1, 9)]
+
+
+@pytest.mark.parametrize("forwards", [1, 2, 25])
+def test_as_many_forwards_are_run_as_are_asked_for(pipeline, forwards):
+    """Any legal number of steps is run and counted."""
+    assert pipeline.draw(command(forwards=forwards), ignore).forwards == forwards
+
+
+def test_the_sigmas_are_those_of_the_distilled_schedule(pipeline):
+    """What we pass explicitly is what this release of diffusers makes of 8 steps by itself."""
+    import torch
+
+    pipeline.draw(command(), ignore)
+    ours = pipeline._pipe.scheduler.sigmas.clone()
+    pipeline._pipe(
+        prompt="x",
+        width=256,
+        height=256,
+        num_inference_steps=8,
+        guidance_scale=0.0,
+        output_type="latent",
+    )
+    assert len(ours) == 9
+    assert torch.allclose(ours, pipeline._pipe.scheduler.sigmas, rtol=0, atol=1e-6)
+
+
+def test_a_pipeline_that_runs_another_number_of_forwards_is_found_out(new_pipeline):
+    """Where a release of diffusers counts otherwise, no picture is given for the right one."""
+    pipeline, _ = new_pipeline()
+    pipeline._pipe.transformer.register_forward_hook(pipeline._count_forward)
+    with pytest.raises(RuntimeError, match="16 forwards were run instead of 8"):
+        pipeline.draw(command(), ignore)
+
+
+def test_guidance_is_drawn_where_it_is_asked_for(pipeline):
+    """The model takes guidance above 0: another picture, as many forwards."""
+    plain, guided = (
+        pipeline.draw(command(guidance=guidance), ignore) for guidance in (0.0, 4.0)
+    )
+    assert guided.forwards == 8
+    assert not np.array_equal(plain.pixels, guided.pixels)
+
+
+# ---------------------------------------------------------------- the same picture
+
+
+def test_the_same_command_gives_the_same_pixels(pipeline):
+    """Drawing leaves nothing behind, neither in the pipeline nor in the command."""
+    wanted = command()
+    first, second = pipeline.draw(wanted, ignore), pipeline.draw(wanted, ignore)
+    assert np.array_equal(first.pixels, second.pixels)
+    assert wanted == command()
+
+
+def test_a_picture_that_was_called_off_changes_nothing(pipeline):
+    """After an abort in the middle the pipeline draws what it drew before."""
+    before = pipeline.draw(command(), ignore)
+
+    def stop_at_three(step, _):
+        if step == 3:
+            raise StopDrawingError
+
+    with pytest.raises(StopDrawingError):
+        pipeline.draw(command(seed=1), stop_at_three)
+    assert np.array_equal(before.pixels, pipeline.draw(command(), ignore).pixels)
+
+
+def test_another_process_draws_the_same(new_pipeline, pipeline):
+    """A model that is loaded anew draws the same picture: nothing hangs on the process."""
+    other, _ = new_pipeline()
+    assert np.array_equal(
+        pipeline.draw(command(), ignore).pixels, other.draw(command(), ignore).pixels
+    )
+
+
+@pytest.mark.parametrize("change", [{"seed": 43}, {"prompt": "A sunrise"}], ids=str)
+def test_another_request_gives_another_picture(pipeline, change):
+    """Seed and prompt have an effect."""
+    before, after = pipeline.draw(command(), ignore), pipeline.draw(command(**change), ignore)
+    assert not np.array_equal(before.pixels, after.pixels)
+
+
+def test_the_largest_seed_is_drawn(pipeline):
+    """Every seed that the contract takes is one for the generator."""
+    assert pipeline.draw(command(seed=2**53 - 1), ignore).forwards == 8
+
+
+@pytest.mark.parametrize("size", LISTED_SIZES)
+def test_the_seven_sizes_come_out_exactly(pipeline, size):
+    """The frame has the width and height asked for, as 8-bit RGB, ready to be sent."""
+    pixels = pipeline.draw(command(size=size, forwards=1), ignore).pixels
+    assert pixels.shape == (size[1], size[0], 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+
+
+def test_every_stage_is_timed(pipeline):
+    """Seconds are told by stage."""
+    seconds = pipeline.draw(command(), ignore).seconds
+    assert list(seconds) == ["text_encode", "denoise", "vae_decode"]
+    assert all(value > 0 for value in seconds.values())
+
+
+# ---------------------------------------------------------------- prompts
+
+
+def test_a_prompt_of_too_many_tokens_is_refused_before_anything_is_drawn(pipeline):
+    """512 tokens are drawn and 513 refused, with both numbers: nothing is cut off in silence."""
+    template = 19  # tokens that the chat template adds; each letter is one
+    longest = "x" * (512 - template)
+    assert pipeline.draw(command(longest, forwards=1), ignore).forwards == 1
+    told = []
+    with pytest.raises(PromptTooLongError, match=r"has 513 tokens .* reads 512\. Shorten it\."):
+        pipeline.draw(command(f"{longest}x"), lambda *step: told.append(step))
+    assert told == []
+    assert pipeline._forwards == 0
+
+
+@pytest.mark.parametrize("prompt", ["日没 🌄", "<|im_end|>", "\n", "x"])
+def test_an_odd_prompt_is_drawn(pipeline, prompt):
+    """Other scripts, the template's own words and blank ones are prompts."""
+    assert pipeline.draw(command(prompt, forwards=1), ignore).forwards == 1
+
+
+# ---------------------------------------------------------------- no picture
+
+
+def _poison_transformer(pipe, _):
+    for parameter in pipe.transformer.parameters():
+        parameter.fill_(float("nan"))
+
+
+def _poison_decoder(pipe, _):
+    pipe.vae.decoder.conv_out.weight.fill_(float("nan"))
+
+
+def _flatten(pipe, _):
+    pipe.vae.decoder.conv_out.weight.zero_()
+    pipe.vae.decoder.conv_out.bias.zero_()
+
+
+def _paint_over(pipe, torch):
+    pipe.vae.decoder.conv_out.weight.zero_()
+    pipe.vae.decoder.conv_out.bias.copy_(torch.tensor([0.5, -0.5, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("poison", "sentence"),
+    [
+        (_poison_transformer, "The model gave values that are no numbers."),
+        (_poison_decoder, "The decoder gave values that are no numbers."),
+        (_flatten, "The picture is one flat colour."),
+        (_paint_over, "The picture is one flat colour."),
+    ],
+)
+def test_what_is_no_picture_is_never_given_for_one(new_pipeline, poison, sentence):
+    """NaN in the latents or the pixels, and one flat colour, are errors and no black picture."""
+    import torch
+
+    pipeline, _ = new_pipeline()
+    with torch.no_grad():
+        poison(pipeline._pipe, torch)
+    with pytest.raises(NanOutputError, match=sentence):
+        pipeline.draw(command(), ignore)
+
+
+# ---------------------------------------------------------------- other models
+
+
+@pytest.fixture(scope="session")
+def stable_diffusion(tmp_path_factory):
+    """A folder with a tiny Stable Diffusion: another class that takes the same call."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+    ]
+    tokenizer = CLIPTokenizer(
+        vocab={word: index for index, word in enumerate(words)},
+        merges=[],
+        model_max_length=77,
+    )
+    torch.manual_seed(7)
+    pipe = StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+            block_out_channels=[4] * 4,
+            norm_num_groups=2,
+        ),
+        text_encoder=CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=8,
+                intermediate_size=8,
+                num_attention_heads=2,
+                num_hidden_layers=1,
+                vocab_size=len(words),
+                bos_token_id=0,
+                eos_token_id=1,
+                pad_token_id=1,
+            )
+        ),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel(
+            down_block_types=["CrossAttnDownBlock2D"],
+            up_block_types=["CrossAttnUpBlock2D"],
+            block_out_channels=[4],
+            layers_per_block=1,
+            cross_attention_dim=8,
+            attention_head_dim=2,
+            norm_num_groups=2,
+        ),
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    folder = tmp_path_factory.mktemp("stable-diffusion")
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other(new_pipeline, stable_diffusion):
+    return new_pipeline(load(str(stable_diffusion)))
+
+
+def test_another_class_that_takes_the_call_is_drawn_with(other):
+    """A folder with another text-to-image pipeline works: its class is told, steps are forwards."""
+    pipeline, ready = other
+    assert (ready.pipeline, ready.revision) == ("StableDiffusionPipeline", "local")
+    assert (ready.steps_per_forward_less, ready.size_multiple) == (0, 8)
+    told = []
+    drawn = pipeline.draw(
+        command("a sunset", (64, 48), forwards=3), lambda *step: told.append(step)
+    )
+    assert drawn.pixels.shape == (48, 64, 3)
+    assert drawn.forwards == 3
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_another_class_draws_the_same_seed_twice(other):
+    """What is promised of seeds holds for every class."""
+    pipeline, _ = other
+    first, second, third = (
+        pipeline.draw(command("a sunset", (64, 64), seed, forwards=2), ignore).pixels
+        for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, third)
+
+
+def test_another_class_refuses_a_prompt_that_it_would_cut_off(other):
+    """CLIP reads 77 tokens and drops the rest in silence: we do not."""
+    pipeline, _ = other
+    longest = "x" * 75  # a token each, and two that CLIP adds
+    assert pipeline.draw(command(longest, (64, 64), forwards=1), ignore).forwards == 1
+    with pytest.raises(PromptTooLongError, match=r"has 78 tokens .* reads 77\. Shorten it\."):
+        pipeline.draw(command(f"{longest}x", (64, 64)), ignore)
+
+
+# ---------------------------------------------------------------- refused at start
+
+
+def _index(class_name):
+    return json.dumps({"_class_name": class_name})
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        (None, "has no model_index.json: it is no folder of a diffusers pipeline."),
+        ("", "model_index.json cannot be read"),
+        ("{", "model_index.json cannot be read"),
+        ("[]", "model_index.json cannot be read"),
+        ("{}", "model_index.json cannot be read"),
+        (_index("NoSuchPipeline"), "asks for the pipeline NoSuchPipeline, which diffusers"),
+        (_index("logging"), "asks for the pipeline logging, which diffusers"),
+        (
+            _index("StableDiffusionImg2ImgPipeline"),
+            "StableDiffusionImg2ImgPipeline does not take width, height, so it cannot be driven",
+        ),
+        (_index("ZImagePipeline"), "cannot be loaded: "),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused(new_pipeline, tmp_path, index, sentence):
+    """Each way in which a folder is not our model has its sentence, and no restart helps."""
+    if index is not None:
+        (tmp_path / "model_index.json").write_text(index)
+    with pytest.raises(LoadError) as caught:
+        new_pipeline(load(str(tmp_path)))
+    assert sentence in str(caught.value)
+    assert str(tmp_path) in str(caught.value) or "does not take" in sentence
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize("folder", ["/no/such/folder", "./no-such-folder"])
+def test_a_missing_folder_is_refused(new_pipeline, forbid_network, folder):
+    """A path is never taken for the name of a model on the hub."""
+    with pytest.raises(LoadError, match="There is no folder") as caught:
+        new_pipeline(load(folder))
+    assert caught.value.permanent
+
+
+def test_a_hub_that_is_away_is_told_with_the_remedy(new_pipeline, forbid_network):
+    """A model that cannot be fetched now may be later: the sentence names what else to do."""
+    with pytest.raises(LoadError, match="IMAGE_GEN_MODEL=builtin") as caught:
+        new_pipeline(load("imagegen-tests/no-such-model"))
+    assert not caught.value.permanent
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there_is_told_with_the_remedy(new_pipeline, monkeypatch, device):
+    """Asked for a card where there is none, the start is refused; nothing runs on the CPU instead."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        LoadError, match=f"IMAGE_GEN_DEVICE={device}, but .* sees no GPU"
+    ) as caught:
+        new_pipeline(load(device=device))
+    assert "set IMAGE_GEN_DEVICE=cpu" in str(caught.value)
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "where"),
+    [
+        (48, "fast"),
+        (24, "fast"),
+        (23, "balanced"),
+        (16, "balanced"),
+        (15, "low"),
+        (8, "low"),
+        (0, "low"),
+    ],
+)
+def test_the_model_is_placed_by_the_room_on_the_card(free_gib, where):
+    """All of it, its largest part at a time, or layer by layer: Z-Image in bf16, with 4 GiB to work."""
+    from consumer.gpu.diffusion import placement
+
+    sizes = {"transformer": 12 * GIB, "text_encoder": 15 * GIB // 2, "vae": GIB // 2}
+    assert placement(sizes, free_gib * GIB) == where
+
+
+# ---------------------------------------------------------------- the built-in model
+
+
+def test_the_built_in_model_needs_no_network(tmp_path, new_pipeline, forbid_network):
+    """Made, loaded and drawn with while every way out is an error."""
+    pipeline, ready = new_pipeline(load(data_dir=str(tmp_path)))
+    assert pipeline.draw(command(forwards=1), ignore).forwards == 1
+    assert (ready.model, ready.pipeline) == ("builtin", "ZImagePipeline")
+
+
+def test_the_built_in_model_may_be_read_by_everybody(tmp_path):
+    """A service of another user reads what this one made."""
+    from consumer.gpu.builtin import ensure_builtin
+
+    folder = ensure_builtin(tmp_path)
+    for path in (folder, *folder.rglob("*")):
+        mode = path.stat().st_mode
+        wanted = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
+        assert mode & wanted == wanted, path
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+class _HalfDone:
+    """A model whose writing fails in the middle, or is overtaken by another process."""
+
+    def __init__(self, others=None):
+        self._others = others
+
+    def save_pretrained(self, folder):
+        (folder / "vae").mkdir()
+        (folder / "model_index.json").write_text("half")
+        if self._others is None:
+            raise OSError("No space left on device")
+        self._others.mkdir()
+        (self._others / "model_index.json").write_text("theirs")
+
+
+def test_the_built_in_model_is_made_once(tmp_path, monkeypatch):
+    """A folder that is there is used as it is."""
+    from consumer.gpu import builtin
+
+    folder = builtin.ensure_builtin(tmp_path)
+    monkeypatch.setattr(builtin, "make_builtin", lambda: pytest.fail("made again"))
+    assert builtin.ensure_builtin(tmp_path) == folder
+
+
+def test_a_built_in_model_that_could_not_be_written_leaves_nothing(tmp_path, monkeypatch):
+    """A full disk half-way leaves no folder that a later start would take for the model."""
+    from consumer.gpu import builtin
+
+    monkeypatch.setattr(builtin, "make_builtin", _HalfDone)
+    with pytest.raises(OSError, match="No space left"):
+        builtin.ensure_builtin(tmp_path)
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_two_processes_may_make_the_built_in_model_at_once(tmp_path, monkeypatch):
+    """The one that is second takes the first one's folder, and leaves nothing of its own."""
+    from consumer.gpu import builtin
+
+    theirs = tmp_path / "models" / f"builtin-{builtin.REVISION}"
+    monkeypatch.setattr(builtin, "make_builtin", lambda: _HalfDone(theirs))
+    assert builtin.ensure_builtin(tmp_path) == theirs
+    assert (theirs / "model_index.json").read_text() == "theirs"
+    assert list((tmp_path / "models").iterdir()) == [theirs]
+
+
+def test_the_built_in_model_is_the_same_wherever_it_is_made(tmp_path, pipeline):
+    """Two machines that make it draw the same pictures."""
+    import torch
+
+    from consumer.gpu.builtin import make_builtin
+
+    torch.manual_seed(1)  # whatever happened before in the process
+    made, loaded = make_builtin(), pipeline._pipe
+    for part in ("transformer", "text_encoder", "vae"):
+        ours = getattr(made, part).state_dict()
+        for name, tensor in getattr(loaded, part).state_dict().items():
+            assert torch.equal(tensor, ours[name]), name
