@@ -209,6 +209,8 @@ class Node:
             raise Failure(
                 "rabbitmq-server is not installed.", "Install the package rabbitmq-server."
             )
+        # A node that was killed leaves its port mapper behind.
+        self._clear(None)
         for name, port in self._ports().items():
             if not loopback.is_free(port):
                 raise Failure(

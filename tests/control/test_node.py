@@ -2,13 +2,15 @@
 
 import ipaddress
 import json
+import os
+import signal
 import struct
 import time
 from pathlib import Path
 
 import pytest
 
-from control.loopback import ask, choose_ports, is_free
+from control.loopback import ask, choose_ports, is_free, speaks_amqp
 from control.node import RABBITMQ, Node
 from control.say import Failure
 
@@ -123,6 +125,22 @@ def test_a_stop_leaves_nothing_behind(tmp_path):
         assert processes(node) == []
         assert is_free(node.amqp_port)
         node.stop()
+    finally:
+        node.kill()
+
+
+def test_a_killed_node_starts_again(tmp_path):
+    """A node that somebody else killed, its port mapper left alive, comes back on its ports."""
+    node = Node(tmp_path)
+    try:
+        node.ensure_running()
+        os.killpg(json.loads((tmp_path / "process.json").read_text())["pid"], signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE_S
+        while node.running() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert processes(node)
+        node.ensure_running()
+        assert speaks_amqp(node.amqp_port)
     finally:
         node.kill()
 
