@@ -1,0 +1,184 @@
+"""The built-in model through the whole service: a real broker, real processes, real diffusers."""
+
+import asyncio
+import base64
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from consumer import VERSION
+from tests.rpc import Requester
+from tests.serving import Served
+
+SMALL = {"prompt": "A sunset over mountains", "width": 256, "height": 256, "seed": 42}
+
+
+class House:
+    """One service at a time, kept from test to test: a start costs the import of torch."""
+
+    def __init__(self, settings):
+        self._settings = settings
+        self._served = None
+        self._wanted = None
+
+    def service(self, **wanted):
+        """The service with these settings; the one of the test before, where they are the same."""
+        if self._served is None or self._wanted != wanted:
+            self.restart(**wanted)
+        return self._served
+
+    def restart(self, **wanted):
+        self.stop()
+        self._served, self._wanted = Served({**self._settings, **wanted}), wanted
+        return self._served.wait_ready()
+
+    def stop(self):
+        if self._served is not None:
+            assert self._served.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def house(broker, data_dir, tmp_path_factory):
+    broker.purge()
+    house = House(
+        {
+            "AMQP_URL": broker.url("imagegen-consumer"),
+            "PORT": 0,
+            "DATA_DIR": data_dir,
+            "STORE_URL": f"sqlite:///{tmp_path_factory.mktemp('store') / 'jobs.sqlite'}",
+            "MODEL": "builtin",
+            "MAX_CONCURRENT": 2,
+            "LOG_FORMAT": "json",
+        }
+    )
+    yield house
+    house.stop()
+
+
+@pytest.fixture
+async def requester(channel):
+    return await Requester(channel).start()
+
+
+@pytest.fixture
+async def draw(house, requester):
+    """Have a picture drawn, by the usual service; returns the reply, its image as bytes."""
+    await asyncio.to_thread(house.service)
+
+    async def draw(**fields):
+        return _opened(await requester.ask({**SMALL, **fields}))
+
+    return draw
+
+
+def _opened(reply):
+    assert reply["success"], reply
+    return {**reply, "image": base64.b64decode(reply.pop("image_base64"))}
+
+
+def _metadata(image):
+    picture = Image.open(io.BytesIO(image))
+    picture.load()
+    return json.loads(picture.text["imagegen"])
+
+
+async def test_the_default_is_drawn_with_eight_forwards(draw):
+    """Nothing said of steps: 9 by the setting, 8 forwards counted, and nothing was replayed."""
+    reply = await draw()
+    assert (reply["forwards"], reply["replayed"]) == (8, False)
+    assert _metadata(reply["image"])["steps"] == 9
+
+
+async def test_the_same_seed_gives_the_same_bytes_twice(draw):
+    """Two jobs that ask for the same get the same file, byte by byte."""
+    first, second = await draw(), await draw()
+    assert first["job_id"] != second["job_id"]
+    assert not second["replayed"]
+    assert first["image"] == second["image"]
+    assert first["sha256"] == second["sha256"]
+
+
+async def test_the_same_seed_gives_the_same_bytes_among_others(draw, requester):
+    """With others in hand, before it and after it, a picture is what it is alone."""
+    alone = await draw()
+    seeds = [7, 42, 8, 42, 9]
+    for seed in seeds:
+        await requester.publish({**SMALL, "seed": seed}, correlation_id=f"seed {seed}")
+    messages = [await requester.reply() for _ in seeds]
+    replies = [
+        (message.correlation_id, _opened(json.loads(message.body))) for message in messages
+    ]
+    same = [reply["image"] for correlation_id, reply in replies if correlation_id == "seed 42"]
+    assert same == [alone["image"]] * 2
+    assert len({reply["image"] for _, reply in replies}) == 4
+
+
+async def test_the_same_seed_gives_the_same_bytes_after_a_restart(draw, house):
+    """Another process, and another day, draw the same file."""
+    before = await draw()
+    await asyncio.to_thread(house.restart)
+    after = await draw()
+    assert after["image"] == before["image"]
+    assert not after["replayed"]
+
+
+async def test_another_seed_gives_another_picture(draw):
+    """The seed has an effect."""
+    first, second = await draw(seed=1), await draw(seed=2)
+    assert first["image"] != second["image"]
+
+
+async def test_no_seed_gives_the_picture_of_the_seed_that_is_told(draw):
+    """The seed in the reply draws the same file again."""
+    first = await draw(seed=None)
+    assert (await draw(seed=first["seed"]))["image"] == first["image"]
+
+
+async def test_the_picture_says_how_it_was_made(draw):
+    """Prompt, seed, size, steps, model and version stand in the file, and no job id or time."""
+    metadata = _metadata((await draw())["image"])
+    assert metadata == {
+        "software": f"imagegen {VERSION}",
+        "model": "builtin",
+        "revision": "random-1",
+        "width": 256,
+        "height": 256,
+        "seed": 42,
+        "steps": 9,
+        "forwards": 8,
+        "guidance_scale": 0.0,
+        "prompt": "A sunset over mountains",
+    }
+
+
+async def test_a_wide_picture_is_exactly_as_wide(draw):
+    """1280x720 is drawn as 1280x720: in the reply and in the file."""
+    reply = await draw(width=1280, height=720)
+    assert (reply["width"], reply["height"]) == (1280, 720)
+    assert Image.open(io.BytesIO(reply["image"])).size == (1280, 720)
+
+
+async def test_more_steps_are_run_where_they_are_asked_for(draw):
+    """`num_inference_steps` counts as the model's card does."""
+    assert (await draw(num_inference_steps=4))["forwards"] == 3
+
+
+async def test_a_prompt_of_too_many_tokens_is_refused(draw, requester):
+    """The model's own tokenizer counts; the caller is told the field, and nothing is drawn."""
+    await draw()
+    reply = await requester.ask({**SMALL, "prompt": "x" * 600})
+    assert (reply["error"]["code"], reply["error"]["retryable"]) == ("invalid_request", False)
+    (problem,) = reply["error"]["details"]
+    assert problem["field"] == "prompt"
+    assert "tokens" in problem["problem"]
+
+
+async def test_the_prompt_can_be_kept_out_of_the_picture(house, requester):
+    """With IMAGE_GEN_EMBED_METADATA=false no byte of the file has the prompt; the rest is there."""
+    quick = {"PIPELINE": "tests.pipelines:Scripted", "MODEL": "scripted"}
+    await asyncio.to_thread(house.service, EMBED_METADATA="false", **quick)
+    reply = _opened(await requester.ask(SMALL))
+    assert b"sunset" not in reply["image"]
+    assert _metadata(reply["image"])["seed"] == 42
