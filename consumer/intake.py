@@ -95,6 +95,8 @@ class Desk:
     tasks: asyncio.TaskGroup
     prefetch: int
     worker: str
+    shared_store: bool
+    """The store is reached by every consumer of the queue."""
 
 
 @dataclass(slots=True)
@@ -130,7 +132,8 @@ class Intake:
         underlay.on_consumer_cancel_callbacks.add(
             lambda _: session.lose("the broker cancelled the consumer")
         )
-        queue = await channel.get_queue(REQUESTS, ensure=False)
+        queue = await channel.declare_queue(REQUESTS, passive=True)
+        self._warn_of_others(queue.declaration_result.consumer_count or 0)
 
         async def on_message(message: AbstractIncomingMessage) -> None:
             # aiormq cancels this callback's task with the channel; the job lives in ours.
@@ -146,6 +149,16 @@ class Intake:
         tag = f"{self._desk.worker}.{session.generation}.{secrets.token_hex(4)}"
         await queue.consume(on_message, consumer_tag=tag)
         self._consumer = (queue, tag)
+
+    def _warn_of_others(self, consumers: int) -> None:
+        if consumers and not self._desk.shared_store:
+            log.warning(
+                "other_consumers",
+                consumers=consumers,
+                problem="The queue has other consumers, and our store is a file of this machine: "
+                "a job that another began is drawn again, not answered from its result.",
+                remedy="give all of them one IMAGE_GEN_STORE_URL",
+            )
 
     async def stop_taking(self) -> None:
         """Take nothing more; what was prefetched and not begun goes back. May be called twice."""

@@ -23,6 +23,9 @@ from consumer.topology import BINDINGS, EXCHANGES, Exchange, Queue
 
 HTTP_TIMEOUT_S = 5.0
 
+Declare = Callable[[AbstractChannel], Awaitable[str]]
+"""Declares a thing and returns what was done, as the end of a sentence."""
+
 Found = Literal["there", "missing", "unknown"]
 
 
@@ -68,8 +71,9 @@ class Provision:
         async def look(channel: AbstractChannel) -> None:
             await channel.declare_exchange(exchange.name, passive=True)
 
-        async def declare(channel: AbstractChannel) -> None:
+        async def declare(channel: AbstractChannel) -> str:
             await channel.declare_exchange(exchange.name, exchange.type, durable=True)
+            return "was declared"
 
         return await self._ensure(connection, f"The exchange {exchange.name}", look, declare)
 
@@ -77,16 +81,19 @@ class Provision:
         async def look(channel: AbstractChannel) -> None:
             await channel.declare_queue(queue.name, passive=True)
 
-        async def declare(channel: AbstractChannel) -> None:
+        async def declare(channel: AbstractChannel) -> str:
             arguments: Any = topology.declare_arguments(queue)
+            word = "was declared; its limits are arguments, fixed for the queue's life"
             if await self._bounded_by_policy(queue):
                 arguments = {"x-queue-type": "classic"}
+                word = "was declared; its limits are a policy"
             declared = await channel.declare_queue(
                 queue.name, durable=True, arguments=arguments
             )
             for binding in BINDINGS:
                 if binding.queue == queue.name:
                     await declared.bind(binding.exchange, binding.routing_key)
+            return word
 
         return await self._ensure(connection, f"The queue {queue.name}", look, declare)
 
@@ -95,7 +102,7 @@ class Provision:
         connection: AbstractConnection,
         what: str,
         look: Callable[[AbstractChannel], Awaitable[None]],
-        declare: Callable[[AbstractChannel], Awaitable[None]],
+        declare: Declare,
     ) -> list[str]:
         found = await _try(connection, look)
         if self._mode != "declare" and found != "missing":
@@ -154,11 +161,11 @@ async def _try(
 async def _declare(
     connection: AbstractConnection,
     what: str,
-    declare: Callable[[AbstractChannel], Awaitable[None]],
+    declare: Declare,
 ) -> list[str]:
     channel = await connection.channel(publisher_confirms=False)
     try:
-        await declare(channel)
+        word = await declare(channel)
     except ChannelAccessRefused:
         return [
             f"{what} is missing and our user may not declare it. Load rabbitmq/definitions.json."
@@ -171,7 +178,7 @@ async def _declare(
     except ChannelClosed as error:
         return [f"{what} could not be declared: {error}"]
     await channel.close()
-    return [f"{what} was missing and was declared."]
+    return [f"{what} {word}."]
 
 
 def _get_queues(management_url: str, vhost: str) -> dict[str, dict[str, Any]]:

@@ -157,6 +157,7 @@ class Service:
             tasks=tasks,
             prefetch=settings.max_concurrent,
             worker=settings.worker_name,
+            shared_store=not settings.store.startswith("sqlite"),
         )
 
     async def _provision(self, session: Session) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import urllib.parse
 import urllib.request
 from base64 import b64encode
@@ -101,12 +102,42 @@ async def channel(broker):
         yield await connection.channel()
 
 
+class Gate:
+    """A FIFO at which the scripted pipeline waits, told by `wait=PATH` in its prompt."""
+
+    PATIENCE_S = 60.0
+
+    def __init__(self, path):
+        self.path = path
+        os.mkfifo(path)
+        self._hold = None
+
+    def reached(self):
+        """Return once a pipeline waits at the gate; it stays there until `open`."""
+        until = time.monotonic() + self.PATIENCE_S
+        while self._hold is None:
+            try:
+                self._hold = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # nobody reads yet
+                assert time.monotonic() < until, "no pipeline came to the gate"
+                time.sleep(0.01)
+
+    def open(self):
+        """Let it go on."""
+        os.close(self._hold)
+        self._hold = None
+
+
 @pytest.fixture
-def fifo(tmp_path):
-    """A FIFO on which the scripted pipeline waits; `open_fifo` lets it go on."""
-    path = tmp_path / "gate"
-    os.mkfifo(path)
-    return path
+def gate(tmp_path):
+    """A gate for the scripted pipeline."""
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def fifo(gate):
+    """The gate's path."""
+    return gate.path
 
 
 def open_fifo(path):

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from schemas import GenerationError, GenerationResult
-from tests.conftest import open_fifo
 from tests.rpc import Requester
 
 
@@ -226,12 +225,13 @@ async def test_no_seed_gives_the_seed_of_the_job(service, requester):
     assert 0 <= reply["seed"] < 2**53
 
 
-async def test_a_job_in_hand_is_cancelled_within_a_step(service, requester, channel, fifo):
+async def test_a_job_in_hand_is_cancelled_within_a_step(service, requester, channel, gate):
     """A cancel stops a running job at its next step; the caller is told."""
-    await requester.publish({"prompt": f"wait={fifo}"}, message_id="called-off")
+    await requester.publish({"prompt": f"wait={gate.path}"}, message_id="called-off")
+    await asyncio.to_thread(gate.reached)
     await _cancel(channel, "called-off")
-    service.wait("cancel_heard")
-    await asyncio.to_thread(open_fifo, fifo)
+    service.wait("cancel_heard", job_id="called-off")
+    gate.open()
     reply = json.loads((await requester.reply()).body)
     assert (reply["job_id"], reply["error"]["code"]) == ("called-off", "cancelled")
 
@@ -283,28 +283,30 @@ async def test_what_the_gpu_cannot_draw_is_told_and_may_be_retried(
     assert service.health()["gpu"]["restarts"] == 0
 
 
-async def test_kill_of_the_gpu_child_in_a_picture(service, requester, fifo):
+async def test_kill_of_the_gpu_child_in_a_picture(service, requester, gate):
     """The child is killed in a picture: the caller still gets its picture."""
-    await requester.publish({"prompt": f"wait={fifo}"})
-    await asyncio.to_thread(open_fifo, fifo)  # it is in the picture
-    await requester.reply()
-    await requester.publish({"prompt": f"wait={fifo} two"})
-    gate = asyncio.get_running_loop().run_in_executor(None, open_fifo, fifo)
+    await requester.publish({"prompt": f"wait={gate.path}"})
+    await asyncio.to_thread(gate.reached)
     os.kill(service.health()["gpu"]["pid"], signal.SIGKILL)
-    await gate
+    service.wait("gpu_lost")
+    gate.open()
+    await asyncio.to_thread(gate.reached)  # by the child that took its place
+    gate.open()
     reply = json.loads((await requester.reply()).body)
     assert reply["success"]
     assert service.health()["gpu"]["restarts"] == 1
 
 
-async def test_kill_of_the_service_in_a_picture(serve, requester, fifo):
+async def test_kill_of_the_service_in_a_picture(serve, requester, gate):
     """The service is killed in a picture and started again: the caller still gets its picture."""
     first = serve().wait_ready()
-    await requester.publish({"prompt": f"wait={fifo}"}, message_id="survivor")
-    first.wait("started")
+    await requester.publish({"prompt": f"wait={gate.path}"}, message_id="survivor")
+    await asyncio.to_thread(gate.reached)
     first.kill()
+    gate.open()
     serve().wait_ready()
-    await asyncio.to_thread(open_fifo, fifo)
+    await asyncio.to_thread(gate.reached)
+    gate.open()
     reply = json.loads((await requester.reply()).body)
     assert (reply["success"], reply["job_id"], reply["attempt"]) == (True, "survivor", 2)
 
@@ -331,33 +333,33 @@ async def test_a_hang_is_ended_by_the_hard_limit(serve, requester):
     served.wait("gpu_lost", deaths=3)
 
 
-async def test_a_stop_finishes_the_work_in_hand(serve, requester, fifo):
+async def test_a_stop_finishes_the_work_in_hand(serve, requester, gate):
     """The first SIGTERM drains: the picture in hand is answered, then the exit code is 0."""
     served = serve().wait_ready()
-    await requester.publish({"prompt": f"wait={fifo}"})
-    served.wait("started")
+    await requester.publish({"prompt": f"wait={gate.path}"})
+    await asyncio.to_thread(gate.reached)
     served.signal(signal.SIGTERM)
     served.wait("draining")
-    await asyncio.to_thread(open_fifo, fifo)
+    gate.open()
     assert json.loads((await requester.reply()).body)["success"]
     assert await asyncio.to_thread(served.end) == 0
 
 
-async def test_a_second_signal_gives_the_work_back(serve, requester, fifo):
+async def test_a_second_signal_gives_the_work_back(serve, requester, gate):
     """The second SIGTERM does not wait: what is in hand is requeued, and drawn elsewhere."""
     first = serve().wait_ready()
-    await requester.publish({"prompt": f"wait={fifo}"}, message_id="given-back")
-    first.wait("started")
+    await requester.publish({"prompt": f"wait={gate.path}"}, message_id="given-back")
+    await asyncio.to_thread(gate.reached)
     first.signal(signal.SIGTERM)
     first.wait("draining")
     first.signal(signal.SIGTERM)
     first.wait("giving_back")
-    gate = asyncio.get_running_loop().run_in_executor(None, open_fifo, fifo)
+    gate.open()
     assert await asyncio.to_thread(first.end) == 0
     assert first.wait("settled")["outcome"] == "givenback"
-    await gate
     serve().wait_ready()
-    await asyncio.to_thread(open_fifo, fifo)
+    await asyncio.to_thread(gate.reached)
+    gate.open()
     assert json.loads((await requester.reply()).body)["success"]
 
 
@@ -461,3 +463,10 @@ async def test_a_broker_that_comes_later_is_waited_for(
     assert served.get("/readyz")[0] == 503
     assert served.get("/livez")[0] == 200
     assert served.stop() == 0
+
+
+async def test_a_second_consumer_with_a_store_of_its_own_is_warned(serve, service, tmp_path):
+    """Two consumers whose stores are local files cannot answer for each other, and say so."""
+    second = serve(STORE_URL=f"sqlite:///{tmp_path / 'other.sqlite'}").wait_ready()
+    assert second.wait("other_consumers")["consumers"] == 1
+    assert not [record for record in service.records if record["event"] == "other_consumers"]
