@@ -138,7 +138,8 @@ class Provision:
         return [
             sentence
             for queue in self._queues
-            if queue.name in live
+            # Right after a start the management API has no statistics yet, policies included.
+            if "effective_policy_definition" in live.get(queue.name, {})
             for sentence in topology.differences(queue, live[queue.name])
         ]
 
