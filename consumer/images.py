@@ -29,7 +29,11 @@ _EXIF_IFD, _EXIF_USER_COMMENT = 0x8769, 0x9286
 
 
 def encode(
-    pixels: bytes, width: int, height: int, output_format: OutputFormat, metadata: Metadata
+    pixels: bytes | bytearray,
+    width: int,
+    height: int,
+    output_format: OutputFormat,
+    metadata: Metadata,
 ) -> bytes:
     """Encode `height` x `width` x 3 uint8 sRGB pixels, given row by row.
 

@@ -57,7 +57,10 @@ class DeviceLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A picture: `pixels` is height x width x 3, uint8 sRGB, C-contiguous."""
+    """A picture: `pixels` is height x width x 3, uint8 sRGB, C-contiguous.
+
+    The array is sent while the next picture is drawn: its pipeline does not write to it again.
+    """
 
     pixels: "NDArray[np.uint8]"
     forwards: int

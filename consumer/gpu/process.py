@@ -33,7 +33,13 @@ from consumer.gpu.protocol import (
 
 T = TypeVar("T")
 
-READ_LIMIT_BYTES = 16 << 20
+RECEIVE_BYTES = 1 << 18
+HANDOVER_ROUNDS = 16
+"""Rounds of the event loop between the news that a picture is drawn and the receipt of its pixels.
+
+More than it takes until the next picture is asked for: the GPU would wait for 3 MB otherwise.
+"""
+LEAVE_GRACE_S = 0.5
 TERMINATE_GRACE_S = 5.0
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Waits before a replacement, by deaths in a row since the last picture."""
@@ -108,7 +114,7 @@ class GpuStartError(Exception):
 class Frame:
     """A picture as it came from the child: `pixels` is H x W x 3, uint8 sRGB, row by row."""
 
-    pixels: bytes
+    pixels: bytearray
     width: int
     height: int
     forwards: int
@@ -152,8 +158,11 @@ class GpuProcess:
         """
         while not self._stopped:
             child = self._child = await _Child.spawn(self._load)
-            self._move(GpuState.LOADING)
             try:
+                if self._stopped:  # while it was spawned
+                    await child.end()
+                else:
+                    self._move(GpuState.LOADING)
                 await child.serve(self._on_change, self._became_ready)
             finally:
                 self._available.clear()
@@ -199,6 +208,8 @@ class GpuProcess:
         return self.state is GpuState.STOPPED
 
     def _became_ready(self, ready: Ready) -> None:
+        if self._stopped:
+            return  # its last words, read after a stop
         self.ready = ready
         self._move(GpuState.READY, f"{ready.model} is loaded on {ready.device_name}")
         self._available.set()
@@ -224,31 +235,37 @@ class GpuProcess:
             if child is None:
                 raise GpuDiedError("there is no GPU process")
             self._move(GpuState.BUSY)
-            frame = await self._draw(child, command, on_step, stop)
-            self._deaths_in_a_row = 0
-            return frame
+            picture = child.submit(command, on_step)
+            await self._within_limit(child, _drawn(child, picture, stop))
         finally:
             if self.state is GpuState.BUSY and self._available.is_set():
                 self._move(GpuState.READY)
             self._turn.release()
+        # Its pixels take milliseconds to arrive; the next picture is begun meanwhile.
+        frame = await self._within_limit(child, picture.frame)
+        self._deaths_in_a_row = 0
+        return frame
 
-    async def _draw(
-        self, child: "_Child", command: Generate, on_step: OnStep, stop: asyncio.Event
-    ) -> Frame:
-        picture = child.submit(command, on_step)
+    async def _within_limit(self, child: "_Child", work: Awaitable[T]) -> T:
+        """Await `work` of this child, and end the child if it takes too long."""
         try:
             async with asyncio.timeout(self._job_timeout_s):
-                try:
-                    return await _unless(stop, asyncio.shield(picture))
-                except DrawingStoppedError:
-                    child.send(Cancel(command.id))
-                    await picture
-                    raise
+                return await work
         except TimeoutError:
             # It may hang in a kernel: only its end frees the GPU.
             self._available.clear()
             await child.end()
             raise GpuTimeoutError(f"no picture within {self._job_timeout_s:g} s") from None
+
+
+async def _drawn(child: "_Child", picture: "_Picture", stop: asyncio.Event) -> None:
+    """Return once the child is done with a picture, however it went; with `stop`, call it off."""
+    try:
+        await _unless(stop, picture.turn_over.wait())
+    except DrawingStoppedError:
+        child.send(Cancel(picture.id))
+        await picture.frame
+        raise
 
 
 async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T:
@@ -268,24 +285,24 @@ async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """The picture in hand."""
+    """A picture in hand."""
 
     id: str
-    future: asyncio.Future[Frame]
     on_step: OnStep
     started: float
+    turn_over: asyncio.Event
+    """The child is done with it; only its pixels may be still on their way."""
+    frame: asyncio.Future[Frame]
 
 
 class _Child:
     """One child process, from its spawn to its end."""
 
-    def __init__(
-        self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, process: Process, connection: socket.socket) -> None:
         self._process = process
-        self._reader = reader
-        self._writer = writer
+        self._connection = connection
         self._picture: _Picture | None = None
+        self._arriving: _Picture | None = None
         self.load_failed: LoadFailed | None = None
 
     @classmethod
@@ -302,8 +319,8 @@ class _Child:
                 pass_fds=[theirs.fileno()],
                 env=_environment(load),
             )
-        reader, writer = await asyncio.open_connection(sock=ours, limit=READ_LIMIT_BYTES)
-        child = cls(process, reader, writer)
+        ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        child = cls(process, ours)
         child.send(load)
         return child
 
@@ -333,76 +350,128 @@ class _Child:
                         self.load_failed = failed
                     case other:
                         self._hear(other, payload)
-        except (asyncio.IncompleteReadError, ConnectionError, ProtocolError):
+        except (EOFError, OSError, ProtocolError):
             await self.end()
-            self._settle(GpuDiedError(f"the GPU process ended with code {self.exit_code}"))
+            died = GpuDiedError(f"the GPU process ended with code {self.exit_code}")
+            for picture in (self._arriving, self._picture):
+                _settle(picture, died)
+        finally:
+            self._connection.close()
 
-    def submit(self, command: Generate, on_step: OnStep) -> "asyncio.Future[Frame]":
-        """Ask for a picture; the future has it, or why there is none."""
-        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        self._picture = _Picture(command.id, future, on_step, time.monotonic())
+    def submit(self, command: Generate, on_step: OnStep) -> _Picture:
+        """Ask for a picture; its future has it, or why there is none."""
+        self._picture = _Picture(
+            command.id,
+            on_step,
+            time.monotonic(),
+            asyncio.Event(),
+            asyncio.get_running_loop().create_future(),
+        )
         self.send(command)
-        return future
+        return self._picture
 
     def send(self, message: Message) -> None:
-        """Send a message; one to a child that is gone is lost, and `serve` tells."""
-        if not self._writer.is_closing():
-            self._writer.write(encode(message))
+        """Send a message; one to a child that is gone is lost, and `serve` tells.
+
+        A child reads its inbox at all times, and what we have to say is short: where it does not
+        fit into the kernel's buffer, the child is broken.
+        """
+        frame = encode(message)
+        with contextlib.suppress(OSError):
+            if self._connection.send(frame) == len(frame):
+                return
+        self._hang_up()
 
     async def end(self) -> None:
-        """See the child out: SIGTERM, and SIGKILL where that is not enough."""
-        self._writer.close()
+        """See the child out. It leaves when we hang up; else SIGTERM, and at last SIGKILL.
+
+        The first wait also leaves a child that died by itself to asyncio: `terminate` would reap
+        it first, and its exit code would be lost.
+        """
+        self._hang_up()
+        if await self._gone_within(LEAVE_GRACE_S):
+            return
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
-            try:
-                async with asyncio.timeout(TERMINATE_GRACE_S):
-                    await self._process.wait()
-            except TimeoutError:
+            if not await self._gone_within(TERMINATE_GRACE_S):
                 self._process.kill()
         await self._process.wait()
 
-    async def _receive(self) -> tuple[Message, bytes]:
-        header, payload = lengths(await self._reader.readexactly(PREFIX_BYTES))
-        message = decode(await self._reader.readexactly(header))
-        return message, await self._reader.readexactly(payload) if payload else b""
+    async def _gone_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._process.wait()
+        return self._process.returncode is not None
 
-    def _hear(self, message: Message, payload: bytes) -> None:
-        """Take news of the picture in hand; news of another is of one that was given up."""
-        if self._picture is None or getattr(message, "id", None) != self._picture.id:
+    def _hang_up(self) -> None:
+        """Let `serve` see the end, as the child does."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    async def _receive(self) -> tuple[Message, bytearray]:
+        header, payload = lengths(await self._exactly(PREFIX_BYTES))
+        message = decode(await self._exactly(header))
+        if isinstance(message, Done):
+            self._end_turn(message)
+            for _ in range(HANDOVER_ROUNDS):
+                await asyncio.sleep(0)
+        return message, await self._exactly(payload)
+
+    async def _exactly(self, count: int) -> bytearray:
+        """Receive into a buffer that stays: a StreamReader moves 3 MB thrice, on the event loop."""
+        loop = asyncio.get_running_loop()
+        buffer = bytearray(count)
+        missing = memoryview(buffer)
+        while missing:
+            received = await loop.sock_recv_into(self._connection, missing[:RECEIVE_BYTES])
+            if not received:
+                raise EOFError
+            missing = missing[received:]
+            # What is there already is received without a pause: let the others have theirs.
+            await asyncio.sleep(0)
+        return buffer
+
+    def _end_turn(self, done: Done) -> None:
+        """Let the next picture be asked for before the pixels of this one are read."""
+        if self._picture is not None and self._picture.id == done.id:
+            self._arriving, self._picture = self._picture, None
+            self._arriving.turn_over.set()
+
+    def _hear(self, message: Message, payload: bytearray) -> None:
+        """Take news of a picture in hand; news of another is of one that was given up."""
+        picture = self._arriving if isinstance(message, Done) else self._picture
+        if picture is None or getattr(message, "id", None) != picture.id:
             return
         match message:
             case Step(step=step, steps=steps):
-                self._picture.on_step(step, steps)
+                picture.on_step(step, steps)
+                return
             case Done() as done:
-                self._settle(
-                    Frame(
-                        payload,
-                        done.width,
-                        done.height,
-                        done.forwards,
-                        done.seconds,
-                        done.memory,
-                        self._picture.started,
-                    )
-                )
+                self._arriving = None
+                _settle(picture, _frame(done, payload, picture.started))
             case Stopped(step=step):
-                self._settle(DrawingStoppedError(f"stopped after step {step}"))
+                _settle(picture, DrawingStoppedError(f"stopped after step {step}"))
             case Failed(code=code, message=text):
-                self._settle(DrawingFailedError(code, text))
+                _settle(picture, DrawingFailedError(code, text))
             case other:
                 raise ProtocolError(f"{type(other).__name__} is not for a parent")
 
-    def _settle(self, result: Frame | GpuError) -> None:
-        if self._picture is None:
-            return
-        future = self._picture.future
-        self._picture = None
-        if future.done():
-            return
-        if isinstance(result, Frame):
-            future.set_result(result)
-        else:
-            future.set_exception(result)
+
+def _frame(done: Done, pixels: bytearray, started: float) -> Frame:
+    return Frame(
+        pixels, done.width, done.height, done.forwards, done.seconds, done.memory, started
+    )
+
+
+def _settle(picture: _Picture | None, result: Frame | GpuError) -> None:
+    """Give a picture its end; the first one counts."""
+    if picture is None or picture.frame.done():
+        return
+    if isinstance(result, Frame):
+        picture.frame.set_result(result)
+    else:
+        picture.frame.set_exception(result)
+    picture.turn_over.set()
 
 
 def _environment(load: Load) -> dict[str, str]:

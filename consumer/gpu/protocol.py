@@ -162,7 +162,7 @@ def encode(message: Message, payload_length: int = 0) -> bytes:
     return _LENGTHS.pack(len(header), payload_length) + header
 
 
-def decode(header: bytes) -> Message:
+def decode(header: bytes | bytearray) -> Message:
     """Return the message of a frame's header.
 
     Raises:
@@ -171,14 +171,14 @@ def decode(header: bytes) -> Message:
     try:
         fields: dict[str, Any] = json.loads(header)
         return CATALOGUE[fields.pop("kind")](**fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProtocolError(f"no message of ours: {header[:80]!r}") from error
 
 
 PREFIX_BYTES = _LENGTHS.size
 
 
-def lengths(prefix: bytes) -> tuple[int, int]:
+def lengths(prefix: bytes | bytearray) -> tuple[int, int]:
     """Return the header's and the payload's length in bytes.
 
     Raises:
@@ -188,14 +188,6 @@ def lengths(prefix: bytes) -> tuple[int, int]:
     if header > MAX_HEADER_BYTES or payload > MAX_PAYLOAD_BYTES:
         raise ProtocolError(f"a frame of {header} + {payload} bytes")
     return header, payload
-
-
-def send(connection: socket.socket, message: Message, payload: Any = b"") -> None:
-    """Send a frame, blocking; for the child. `payload` is anything with a buffer of bytes."""
-    view = memoryview(payload).cast("B")
-    connection.sendall(encode(message, len(view)))
-    if view:
-        connection.sendall(view)
 
 
 def receive(connection: socket.socket) -> Message:

@@ -1,4 +1,4 @@
-"""The GPU child's main: one thread reads the inbox, the main thread draws, one picture at a time."""
+"""The GPU child's main: the main thread draws, one picture at a time; two others read and send."""
 
 import argparse
 import os
@@ -30,8 +30,8 @@ from consumer.gpu.protocol import (
     Ready,
     Step,
     Stopped,
+    encode,
     receive,
-    send,
 )
 
 ROCM_DEFAULTS = {
@@ -52,17 +52,21 @@ class Worker:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._inbox: queue.SimpleQueue[Load | Generate] = queue.SimpleQueue()
+        self._outbox: queue.Queue[bytes | memoryview] = queue.Queue()
         self._cancelled: set[str] = set()
 
     def run(self) -> int:
         """Serve until the parent is gone. Returns the exit code where there is nothing to serve."""
         threading.Thread(target=self._read_inbox, name="inbox", daemon=True).start()
+        # 3 MB take milliseconds to send: the next picture does not wait for them.
+        threading.Thread(target=self._send_outbox, name="outbox", daemon=True).start()
         pipeline: Pipeline | None = None
         while True:
             match self._inbox.get():
                 case Load() as command:
                     pipeline = self._load(command)
                     if pipeline is None:
+                        self._outbox.join()
                         return 1
                 case Generate() as command:
                     if pipeline is None:
@@ -115,6 +119,7 @@ class Worker:
             sys.excepthook(*sys.exc_info())
             if isinstance(error, DeviceLostError):
                 # Nothing more can be had of this process; the parent starts another.
+                self._outbox.join()
                 os._exit(EXIT_DEVICE_LOST)
             self._send(Failed(command.id, "internal", f"{type(error).__name__}: {error}"))
         finally:
@@ -123,11 +128,19 @@ class Worker:
     def _send_picture(self, command: Generate, drawn: Drawn) -> None:
         height, width, _ = drawn.pixels.shape
         message = Done(command.id, width, height, drawn.forwards, drawn.seconds, drawn.memory)
-        self._send(message, drawn.pixels.data)
+        pixels = drawn.pixels.data.cast("B")
+        self._outbox.put(encode(message, len(pixels)))
+        self._outbox.put(pixels)
 
-    def _send(self, message: Message, payload: object = b"") -> None:
+    def _send(self, message: Message) -> None:
+        """Have a message sent, after all that was sent before."""
+        self._outbox.put(encode(message))
+
+    def _send_outbox(self) -> None:
         try:
-            send(self._connection, message, payload)
+            while True:
+                self._connection.sendall(self._outbox.get())
+                self._outbox.task_done()
         except OSError:
             os._exit(0)
 
