@@ -12,7 +12,7 @@ import aio_pika
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage
 
-from imagegen_client.errors import DeadlineExceeded, error_from_reply
+from imagegen_client.errors import DeadlineExceeded, Unavailable, error_from_reply
 from imagegen_client.image import GeneratedImage, Progress, image_from_reply
 from imagegen_client.link import Link
 
@@ -55,7 +55,7 @@ class ImageClient:
         await self.close()
 
     async def close(self) -> None:
-        """Disconnect. Pictures still waited for are given up. May be called twice."""
+        """Disconnect. Who still waits for a picture gets Unavailable. May be called twice."""
         for future in self._waiting.values():
             future.cancel()
         await self._link.stop()
@@ -102,12 +102,14 @@ class ImageClient:
                 await self._link.publish(EXCHANGE, REQUESTS, message)
                 return await future
         except TimeoutError:
-            await self.cancel(job_id)
+            await self._call_off(job_id)
             raise DeadlineExceeded(
                 f"No answer within {deadline_s:g} s.", job_id=job_id
             ) from None
         except asyncio.CancelledError:
-            await asyncio.shield(self.cancel(job_id))
+            if not _task_is_cancelled():
+                raise Unavailable("The client was closed.", job_id=job_id) from None
+            await asyncio.shield(self._call_off(job_id))
             raise
         finally:
             del self._waiting[correlation_id]
@@ -116,15 +118,18 @@ class ImageClient:
 
     async def cancel(self, job_id: str) -> None:
         """Call a job off: it stops at its next step, or is refused when its turn comes."""
-        body = json.dumps({"op": "cancel", "job_id": job_id}).encode()
+        self._link.start()
+        await self._link.wait_up(CONNECT_TIMEOUT_S)
+        await self._call_off(job_id)
+
+    async def _call_off(self, job_id: str) -> None:
+        """Cancel as far as connected: nobody is held up for a job whose deadline ends it anyway."""
         message = aio_pika.Message(
-            body,
+            json.dumps({"op": "cancel", "job_id": job_id}).encode(),
             content_type="application/json",
             type="imagegen.control.v1",
             message_id=str(uuid4()),
         )
-        self._link.start()
-        await self._link.wait_up(CONNECT_TIMEOUT_S)
         await self._link.broadcast(CONTROL, message)
 
     def _request(
@@ -162,7 +167,7 @@ class ImageClient:
                 )
             else:
                 future.set_exception(error_from_reply(json.loads(message.body)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             future.set_exception(
                 error_from_reply({"error": {"message": f"The reply cannot be read: {error!r}"}})
             )
@@ -178,3 +183,9 @@ class ImageClient:
         follower = self._followed.get(progress.job_id)
         if follower is not None:
             follower(progress)
+
+
+def _task_is_cancelled() -> bool:
+    """Whether it is this task that was cancelled, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
