@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from itertools import product
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Endless(Scripted):
 
     def draw(self, command, on_step):
         while True:
+            time.sleep(0.001)  # what a step costs a GPU
             on_step(1, command.forwards)
 
 
