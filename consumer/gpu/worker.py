@@ -88,6 +88,8 @@ class Worker:
             os._exit(0)
 
     def _load(self, command: Load) -> Pipeline | None:
+        # Importing torch and diffusers takes up to half a minute on a cold disk.
+        self._send(Loading(f"importing {command.pipeline}"))
         try:
             pipeline = pipeline_named(command.pipeline)
             ready: Ready = pipeline.load(command, lambda note: self._send(Loading(note)))
