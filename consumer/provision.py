@@ -110,7 +110,7 @@ class Provision:
             return []
         if self._mode == "check":
             return [f"{what} is missing."]
-        return await _declare(connection, what, declare)
+        return await _declare(connection, what, declare, found)
 
     # ------------------------------------------------------------ over the management API
 
@@ -163,11 +163,14 @@ async def _declare(
     connection: AbstractConnection,
     what: str,
     declare: Declare,
+    found: Found,
 ) -> list[str]:
     channel = await connection.channel(publisher_confirms=False)
     try:
         word = await declare(channel)
     except ChannelAccessRefused:
+        if found != "missing":
+            return [f"{what} is there, and our user may not declare it: taken as it is."]
         return [
             f"{what} is missing and our user may not declare it. Load rabbitmq/definitions.json."
         ]
