@@ -156,10 +156,10 @@ class GpuProcess:
         Raises:
             GpuStartError: if the model cannot be loaded and no earlier child could.
         """
-        while not self._stopped:
+        while not self._stopped():
             child = self._child = await _Child.spawn(self._load)
             try:
-                if self._stopped:  # while it was spawned
+                if self._stopped():  # while it was spawned
                     await child.end()
                 else:
                     self._move(GpuState.LOADING)
@@ -167,7 +167,7 @@ class GpuProcess:
             finally:
                 self._available.clear()
                 await child.end()
-            if not self._stopped:
+            if not self._stopped():
                 await self._after_death(child)
 
     async def wait_ready(self) -> Ready:
@@ -178,7 +178,7 @@ class GpuProcess:
 
     async def stop(self) -> None:
         """End the child; a picture in it is lost. May be called twice, or before a start."""
-        if self._stopped:
+        if self._stopped():
             return
         self._move(GpuState.STOPPED)
         if self._child is not None:
@@ -200,15 +200,14 @@ class GpuProcess:
         if self._deaths_in_a_row >= DEFUNCT_AFTER:
             self._move(GpuState.DEFUNCT, f"{self._deaths_in_a_row} deaths without a picture")
         await asyncio.sleep(BACKOFF_S[min(self._deaths_in_a_row - 1, len(BACKOFF_S) - 1)])
-        if not self._stopped:
+        if not self._stopped():
             self._move(GpuState.STARTING)
 
-    @property
     def _stopped(self) -> bool:
         return self.state is GpuState.STOPPED
 
     def _became_ready(self, ready: Ready) -> None:
-        if self._stopped:
+        if self._stopped():
             return  # its last words, read after a stop
         self.ready = ready
         self._move(GpuState.READY, f"{ready.model} is loaded on {ready.device_name}")
