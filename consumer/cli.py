@@ -18,12 +18,14 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from imagegen_client import GeneratedImage, ImageClient, ImageError, Progress
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
+EXIT_CANNOT_CREATE = 73
 EXIT_TRY_AGAIN = 75
 _EXITS = {
     "invalid_request": EXIT_USAGE,
@@ -53,7 +55,8 @@ def draw(order: Order, url: str) -> int:
     """Have the pictures drawn and write them. Returns the exit code."""
     # The client tells what is wrong as an error; the library below it would tell it thrice.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
-    console = Console(stderr=order.as_json, highlight=False)
+    # No markup: paths, prompts and the broker's words may hold brackets.
+    console = Console(stderr=order.as_json, highlight=False, markup=False)
     size = _parse_size(order.size)
     if order.size and size is None:
         console.print(f"--size {order.size} is no WIDTHxHEIGHT, such as 1280x720.")
@@ -75,6 +78,9 @@ async def _draw(
         if isinstance(result, ImageError):
             exit_code = exit_code or _EXITS.get(result.code, EXIT_FAILED)
             _tell_error(result, order, console)
+        elif isinstance(result, OSError):
+            exit_code = exit_code or EXIT_CANNOT_CREATE
+            console.print(f"The picture cannot be written: {result}. Choose another --output.")
         elif isinstance(result, BaseException):
             raise result
         else:
@@ -129,7 +135,7 @@ def _tell_image(
         facts = {key: value for key, value in asdict(image).items() if key != "data"}
         print(json.dumps({"path": str(path), "seconds": round(seconds, 3), **facts}))  # noqa: T201
         return
-    console.print(f"[bold]{path}[/bold]", soft_wrap=True)
+    console.print(str(path), style="bold", soft_wrap=True)
     console.print(
         f"  {image.width}x{image.height} {image.format}, seed {image.seed}, "
         f"{image.forwards} forwards in {image.generation_time:.2f} s ({seconds:.2f} s in all), "
@@ -148,7 +154,8 @@ def _tell_error(error: ImageError, order: Order, console: Console) -> None:
         }
         print(json.dumps(fields))  # noqa: T201
         return
-    console.print(f"[red]{error.code}[/red]: {error.message}", soft_wrap=True)
+    told = Text.assemble((error.code, "red"), f": {error.message}")
+    console.print(told, soft_wrap=True)
     for detail in error.details:
         suggestion = detail.get("suggestion")
         hint = f" ({suggestion})" if suggestion else ""
@@ -174,7 +181,7 @@ def call_off(job_id: str, url: str) -> int:
     try:
         asyncio.run(_call_off(job_id, url))
     except ImageError as error:
-        Console(stderr=True).print(f"{error.code}: {error.message}")
+        Console(stderr=True, markup=False).print(f"{error.code}: {error.message}")
         return _EXITS.get(error.code, EXIT_FAILED)
     return 0
 
