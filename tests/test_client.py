@@ -91,12 +91,12 @@ async def test_a_picture_comes_with_its_facts(service, client, tmp_path):
     assert Image.open(io.BytesIO(saved.read_bytes())).size == (256, 256)
 
 
-@pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
-async def test_the_format_asked_for_is_what_comes(service, client, output_format):
+async def test_the_format_asked_for_is_what_comes(service, client):
     """The bytes are of the format that is asked for and told."""
-    image = await client.generate("x", output_format=output_format, **SMALL)
-    assert image.format == output_format
-    assert Image.open(io.BytesIO(image.data)).format == output_format.upper()
+    for output_format in ("png", "webp", "jpeg"):
+        image = await client.generate("x", output_format=output_format, **SMALL)
+        assert image.format == output_format
+        assert Image.open(io.BytesIO(image.data)).format == output_format.upper()
 
 
 async def test_many_tasks_share_one_client(service, client):
