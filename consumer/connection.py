@@ -16,6 +16,7 @@ from aiormq.exceptions import (
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
+    ConnectionInternalError,
 )
 from pamqp.commands import Basic
 
@@ -39,6 +40,10 @@ LINK_ERRORS = (AMQPError, OSError, ChannelInvalidStateError, RuntimeError, Timeo
 
 class LinkLostError(Exception):
     """The publish may or may not have arrived: the link went away, or stayed silent."""
+
+
+class BrokerBrokeError(LinkLostError):
+    """The broker's own code failed on a publish, and it closed the connection (541)."""
 
 
 class Published(StrEnum):
@@ -144,7 +149,9 @@ class Broker:
             async with asyncio.timeout(PUBLISH_TIMEOUT_S), _channel(session) as channel:
                 return await _publish(channel, exchange, routing_key, message, mandatory)
         except LINK_ERRORS as error:
-            raise LinkLostError(f"{type(error).__name__}: {error}") from error
+            broke = isinstance(error, ConnectionInternalError)
+            lost = BrokerBrokeError if broke else LinkLostError
+            raise lost(f"{type(error).__name__}: {error}") from error
 
     async def wait_connected(self) -> None:
         """Return once a session stands."""

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import pybase64
 from aio_pika import DeliveryMode
 
 from consumer.admission import Accept, Delivery
-from consumer.connection import Broker, LinkLostError, Published
+from consumer.connection import Broker, BrokerBrokeError, LinkLostError, Published
 from consumer.errors import Fault
 from consumer.images import MIME
 from consumer.job import Succeeded
@@ -29,6 +30,8 @@ log = logger(__name__)
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 APP_ID = "imagegen"
 RETRY_FIRST_S, RETRY_MOST_S = 0.25, 5.0
+BREAKS_MOST = 2
+"""Direct replies on which the broker broke so often are given up: it would break for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class Replies:
     def __init__(self, broker: Broker, max_reply_bytes: int) -> None:
         self._broker = broker
         self._max_reply_bytes = max_reply_bytes
+        self._breaks: Counter[str] = Counter()
 
     async def send_result(
         self, delivery: Delivery, outcome: Succeeded, patience: Patience
@@ -181,9 +185,13 @@ class Replies:
             # The one header that is copied: others would be obeyed (CC), or are none of ours.
             message.headers["traceparent"] = trace
         reply_to = delivery.reply_to or ""
+        direct = reply_to.startswith(DIRECT_REPLY_TO)
+        if direct and self._breaks[reply_to] >= BREAKS_MOST:
+            # A forged one: the broker cannot decode it, and closes the connection of all (3.10).
+            log.warning("reply_impossible", reply_to=reply_to)
+            return Published.REFUSED
         # On 3.10 and 4.0 a mandatory direct reply comes back although it was delivered.
-        mandatory = not reply_to.startswith(DIRECT_REPLY_TO)
-        return await self._until_told(reply_to, message, patience, mandatory=mandatory)
+        return await self._until_told(reply_to, message, patience, mandatory=not direct)
 
     async def _until_told(
         self,
@@ -204,6 +212,8 @@ class Replies:
                 if published is not Published.NACKED or patience.over():
                     return published
             except LinkLostError as error:
+                if isinstance(error, BrokerBrokeError):
+                    self._breaks[queue] += 1
                 log.warning("reply_unconfirmed", problem=str(error))
             await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - no secret
             delay = min(delay * 2, RETRY_MOST_S)
