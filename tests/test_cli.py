@@ -235,12 +235,13 @@ def test_cancel_without_a_broker_exits_69(unused_tcp_port, monkeypatch, capsys):
     assert "could not be reached" in capsys.readouterr().err
 
 
-def test_healthcheck_follows_the_service(serve, imagegen, unused_tcp_port):
+def test_healthcheck_follows_the_service(serve, imagegen, unused_tcp_port_factory):
     """0 while it is alive or ready, 1 where it is not: for containers."""
-    settings = {"PORT": unused_tcp_port}
+    port, nowhere = unused_tcp_port_factory(), unused_tcp_port_factory()
+    settings = {"PORT": port}
     away = imagegen("healthcheck", **settings)
     assert away.returncode == 1
-    served = serve(**settings, AMQP_URL=f"amqp://a:b@127.0.0.1:{unused_tcp_port}/x")
+    served = serve(**settings, AMQP_URL=f"amqp://a:b@127.0.0.1:{nowhere}/x")
     served.wait("broker_unreachable")
     assert imagegen("healthcheck", "--live", **settings).returncode == 0
     assert imagegen("healthcheck", **settings).returncode == 1
