@@ -30,7 +30,7 @@ def _unmarshal(properties: BasicProperties, flags: int, data: bytes) -> None:
         try:
             _, value = decode.by_type(data[:size], amqp_type)
             setattr(properties, name, value)
-        except (ValueError, OverflowError, OSError, struct.error, IndexError):
+        except (ValueError, OverflowError, OSError, struct.error, IndexError, RecursionError):
             unreadable.append(name)
         data = data[size:]
     if unreadable:
