@@ -132,14 +132,3 @@ class Gate:
 def gate(tmp_path):
     """A gate for the scripted pipeline."""
     return Gate(tmp_path / "gate")
-
-
-@pytest.fixture
-def fifo(gate):
-    """The gate's path."""
-    return gate.path
-
-
-def open_fifo(path):
-    """Let the pipeline that waits on the FIFO go on; blocks until it waits."""
-    path.write_bytes(b"")

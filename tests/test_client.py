@@ -27,7 +27,7 @@ from imagegen_client import client as client_module
 from imagegen_client.errors import error_from_reply
 from imagegen_client.image import image_from_reply
 from schemas import ERRORS
-from tests.conftest import VHOST, open_fifo
+from tests.conftest import VHOST
 from tests.pipelines import Scripted
 from tests.test_contract import RESULT
 
@@ -115,7 +115,7 @@ async def test_a_job_id_that_is_used_again_gives_the_same_picture(service, clien
     assert first.data == second.data
 
 
-async def test_progress_is_told_for_every_step(serve, client, fifo):
+async def test_progress_is_told_for_every_step(serve, client, gate):
     """The caller's function hears of the start and of each step, in order, of this job only."""
     serve(PIPELINE="tests.test_client:WaitsAtTheEnd").wait_ready()
     heard, last = [], asyncio.Event()
@@ -126,9 +126,10 @@ async def test_progress_is_told_for_every_step(serve, client, fifo):
             last.set()
 
     options = {"job_id": "told", "on_progress": on_progress, **SMALL}
-    async with under_way(client, str(fifo), **options) as picture:
+    async with under_way(client, str(gate.path), **options) as picture:
         await last.wait()
-        await asyncio.to_thread(open_fifo, fifo)
+        await asyncio.to_thread(gate.reached)
+        gate.open()
         await picture
     assert heard[0] == Progress("told", "running", 0, 8)
     assert heard[1:9] == [Progress("told", "step", step, 8) for step in range(1, 9)]
@@ -268,13 +269,14 @@ async def test_a_task_can_be_cancelled_while_the_broker_is_away(unused_tcp_port)
 # ---------------------------------------------------------------- trouble on the way
 
 
-async def test_a_lost_connection_does_not_cost_the_picture(serve, client, broker, fifo):
+async def test_a_lost_connection_does_not_cost_the_picture(serve, client, broker, gate):
     """The client's connection is closed by force in a picture: the picture comes all the same."""
     served = serve().wait_ready()
-    async with under_way(client, f"wait={fifo}", **SMALL) as picture:
+    async with under_way(client, f"wait={gate.path}", **SMALL) as picture:
         await asyncio.to_thread(served.wait, "started")
         assert await asyncio.to_thread(_close_connections, broker, "imagegen client") == 1
-        await asyncio.to_thread(open_fifo, fifo)
+        await asyncio.to_thread(gate.reached)
+        gate.open()
         assert (await picture).forwards == 8
 
 

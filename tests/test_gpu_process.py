@@ -25,7 +25,6 @@ from consumer.gpu.process import (
     GpuTimeoutError,
 )
 from consumer.gpu.protocol import Generate, Load
-from tests.conftest import open_fifo
 from tests.pipelines import Scripted, gradient, ready
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,26 +117,28 @@ async def test_every_step_is_told():
     assert drawing.steps == [("job-1", step, 8) for step in range(1, 9)]
 
 
-async def test_two_pictures_are_drawn_one_after_the_other(fifo):
+async def test_two_pictures_are_drawn_one_after_the_other(gate):
     """A pipeline is never entered twice: the second begins when the first is drawn."""
     log = []
     async with running() as gpu:
-        first = Drawing(gpu, f"wait={fifo}", "first", log)
+        first = Drawing(gpu, f"wait={gate.path}", "first", log)
         await first.first_step.wait()
         second = Drawing(gpu, "x", "second", log)
-        await asyncio.to_thread(open_fifo, fifo)
+        await asyncio.to_thread(gate.reached)
+        gate.open()
         await asyncio.gather(first, second)
     assert [job_id for job_id, _, _ in log] == ["first"] * 8 + ["second"] * 8
 
 
-async def test_it_is_busy_while_it_draws(fifo):
+async def test_it_is_busy_while_it_draws(gate):
     """The state tells whether there is a picture in hand."""
     async with running() as gpu:
         assert gpu.state is GpuState.READY
-        drawing = Drawing(gpu, f"wait={fifo}")
+        drawing = Drawing(gpu, f"wait={gate.path}")
         await drawing.first_step.wait()
         assert gpu.state is GpuState.BUSY
-        await asyncio.to_thread(open_fifo, fifo)
+        await asyncio.to_thread(gate.reached)
+        gate.open()
         await drawing
         assert gpu.state is GpuState.READY
 
@@ -165,17 +166,18 @@ async def test_a_picture_that_fails_has_its_code_and_the_child_goes_on(word, cod
 # ---------------------------------------------------------------- cancel
 
 
-async def test_a_picture_is_called_off_while_it_waits_for_its_turn(fifo):
+async def test_a_picture_is_called_off_while_it_waits_for_its_turn(gate):
     """A stop ends the wait at once; the picture before it is not touched."""
     async with running() as gpu:
-        first = Drawing(gpu, f"wait={fifo}", "first")
+        first = Drawing(gpu, f"wait={gate.path}", "first")
         await first.first_step.wait()
         second = Drawing(gpu, "x", "second")
         second.stop.set()
         with pytest.raises(DrawingStoppedError):
             await second
         assert not first.task.done()
-        await asyncio.to_thread(open_fifo, fifo)
+        await asyncio.to_thread(gate.reached)
+        gate.open()
         assert (await first).forwards == 8
     assert second.steps == []
 
@@ -209,11 +211,11 @@ async def test_a_picture_is_called_off_while_there_is_no_child(monkeypatch):
 # ---------------------------------------------------------------- deaths
 
 
-async def test_a_killed_child_is_told_and_replaced(fifo):
+async def test_a_killed_child_is_told_and_replaced(gate):
     """SIGKILL in a picture: GpuDiedError for that one, and the next picture is drawn."""
     async with running() as gpu:
         pid = gpu.pid
-        drawing = Drawing(gpu, f"wait={fifo}")
+        drawing = Drawing(gpu, f"wait={gate.path}")
         await drawing.first_step.wait()
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(GpuDiedError, match="code -9"):
