@@ -51,10 +51,11 @@ def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]
         print(f"| {' | '.join(str(cell) for cell in row)} |")
 
 
-def write(name: str, figures: dict[str, Any]) -> Path:
+def write(name: str, figures: dict[str, Any], folder: Path | None = None) -> Path:
     """Write the figures of a bench; returns the file's path."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{name}.json"
+    folder = folder or FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
     return path

@@ -71,12 +71,12 @@ def make_builtin() -> Any:
             ),
             vae=_vae(),
             text_encoder=_text_encoder(),
-            tokenizer=_tokenizer(),
+            tokenizer=byte_tokenizer(),
             transformer=_transformer(),
         )
 
 
-def _tokenizer() -> Any:
+def byte_tokenizer() -> Any:
     """A byte-level tokenizer without merges: any text encodes, one token a byte."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: index for index, piece in enumerate((*alphabet, *_SPECIAL))}
