@@ -105,10 +105,8 @@ class _RefusedError(Exception):
 
 def admit(delivery: Delivery, now: datetime, limits: Limits) -> Job | Refusal | NobodyToTell:
     """Decide on a delivery, looking at nothing but the arguments."""
-    if delivery.unreadable - {"timestamp"}:
-        return NobodyToTell("unreadable_properties")
-    if delivery.reply_to and not _may_reply_to(delivery.reply_to, limits):
-        return NobodyToTell("reply_to_not_allowed")
+    if (unaddressed := unaddressable(delivery, limits)) is not None:
+        return NobodyToTell(unaddressed)
     body_sha256 = hashlib.sha256(delivery.body).hexdigest()
     job_id, source = job_identity(delivery, body_sha256)
     try:
@@ -121,6 +119,15 @@ def admit(delivery: Delivery, now: datetime, limits: Limits) -> Job | Refusal | 
         return Refusal(job_id, refused.fault)
     published, deadline = _times(delivery, now, limits)
     return Job(job_id, source, body_sha256, drawing, published, deadline, delivery.user_id)
+
+
+def unaddressable(delivery: Delivery, limits: Limits) -> str | None:
+    """Return why no answer may be sent where this delivery wants it, or None."""
+    if delivery.unreadable - {"timestamp"}:
+        return "unreadable_properties"
+    if delivery.reply_to and not _may_reply_to(delivery.reply_to, limits):
+        return "reply_to_not_allowed"
+    return None
 
 
 def job_identity(delivery: Delivery, body_sha256: str) -> tuple[str, IdSource]:

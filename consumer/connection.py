@@ -10,7 +10,9 @@ from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, DeliveryError
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import (
     ChannelAccessRefused,
     ChannelInvalidStateError,
@@ -19,6 +21,9 @@ from aiormq.exceptions import (
     ConnectionInternalError,
 )
 from pamqp.commands import Basic
+from pamqp.exceptions import PAMQPException
+from typing_extensions import override
+from yarl import URL
 
 from consumer.logs import logger
 
@@ -34,7 +39,14 @@ PUBLISH_TIMEOUT_S = 10.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.5, 4.0
 WATCH_EVERY_S = 1.0
 
-LINK_ERRORS = (AMQPError, OSError, ChannelInvalidStateError, RuntimeError, TimeoutError)
+LINK_ERRORS = (
+    AMQPError,
+    PAMQPException,
+    OSError,
+    ChannelInvalidStateError,
+    RuntimeError,
+    TimeoutError,
+)
 """What aio-pika raises when a link is gone, in its various moments."""
 
 
@@ -197,20 +209,51 @@ class Broker:
                 await attachment(session)
 
 
+class _Transport(TransportFactory):
+    """Opens a link as aiormq does, and keeps hold of it so that it can be cut."""
+
+    def __init__(self, url: URL) -> None:
+        self._opens = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        self._writer: asyncio.StreamWriter | None = None
+
+    @override
+    async def create(
+        self, url: URL, **kwargs: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, self._writer = await self._opens.create(url, **kwargs)
+        return reader, self._writer
+
+    def cut(self) -> None:
+        """Drop the link with whatever was not sent yet."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
 @contextlib.asynccontextmanager
 async def _dialled(url: str, name: str) -> AsyncIterator[AbstractConnection]:
-    connection = await aio_pika.connect(
-        url,
-        timeout=DIAL_TIMEOUT_S,
-        heartbeat=HEARTBEAT_S,
-        client_properties={"connection_name": name},
-    )
+    address = make_url(url, heartbeat=HEARTBEAT_S)
+    transport = _Transport(address)
+    connection = aio_pika.Connection(address, client_properties={"connection_name": name})
+    connection.kwargs["transport_factory"] = transport
+    await connection.connect(timeout=DIAL_TIMEOUT_S)
     try:
         yield connection
     finally:
-        with contextlib.suppress(*LINK_ERRORS):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await connection.close()
+        await _close(connection, transport)
+
+
+async def _close(connection: AbstractConnection, transport: _Transport) -> None:
+    """Close politely, or cut the link: with bytes unsent, aiormq's close waits for them for ever."""
+    closer = asyncio.get_running_loop().create_task(_close_politely(connection))
+    await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
+    if not closer.done():
+        transport.cut()
+    await closer
+
+
+async def _close_politely(connection: AbstractConnection) -> None:
+    with contextlib.suppress(*LINK_ERRORS):
+        await connection.close()
 
 
 async def _end_of(session: Session) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from aio_pika.abc import AbstractIncomingMessage
 
 from consumer import topology
-from consumer.admission import job_identity
+from consumer.admission import Delivery, Limits, job_identity, unaddressable
 from consumer.connection import LINK_ERRORS, Session
 from consumer.errors import Fault
 from consumer.intake import facts
@@ -20,6 +20,7 @@ from schemas.errors import ErrorCode
 log = logger(__name__)
 
 PREFETCH = 10
+SETTLE_TIMEOUT_S = 3.0
 NACK_PATIENCE_S = 60
 """For a reply queue that is full."""
 
@@ -41,8 +42,11 @@ OTHER_FAULT = Fault(
 class Expired:
     """The consumer of `imagegen.expired`."""
 
-    def __init__(self, replies: Replies, metrics: Metrics, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, replies: Replies, limits: Limits, metrics: Metrics, tasks: asyncio.TaskGroup
+    ) -> None:
         self._replies = replies
+        self._limits = limits
         self._metrics = metrics
         self._tasks = tasks
 
@@ -60,22 +64,37 @@ class Expired:
 
     async def _answer(self, message: AbstractIncomingMessage, session: Session) -> None:
         delivery = facts(message)
-        fault = FAULTS.get(reason(message.headers), OTHER_FAULT)
-        job_id, _ = job_identity(delivery, hashlib.sha256(delivery.body).hexdigest())
-        if delivery.reply_to and delivery.reply_to not in topology.OWN_OBJECTS:
-            patience = Patience(
-                lambda: session.alive, datetime.now(tz=UTC) + timedelta(seconds=NACK_PATIENCE_S)
-            )
-            told = await self._replies.send_error(delivery, job_id, fault, patience)
-            if told is None:
-                return
-            self._metrics.errors.labels(fault.code.value).inc()
-        log.info("dead_letter_answered", job_id=job_id, code=fault.code.value)
+        patience = Patience(
+            lambda: session.alive, datetime.now(tz=UTC) + timedelta(seconds=NACK_PATIENCE_S)
+        )
         try:
-            async with asyncio.timeout(3):
+            told = await self._tell(delivery, reason(message.headers), patience)
+        except Exception:
+            # A defect of ours must not bring the service down with each redelivery.
+            log.exception("dead_letter_broke")
+            told = await self._replies.park(delivery, "internal", patience) is not None
+        if not told:
+            return
+        try:
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 await message.ack()
         except LINK_ERRORS as error:
             log.info("settlement_forgotten", problem=str(error))
+
+    async def _tell(self, delivery: Delivery, why: str, patience: Patience) -> bool:
+        """Answer, or park what cannot be answered; False if it was forgotten meanwhile."""
+        unaddressed = unaddressable(delivery, self._limits)
+        if unaddressed is not None:
+            return await self._replies.park(delivery, unaddressed, patience) is not None
+        fault = FAULTS.get(why, OTHER_FAULT)
+        job_id, _ = job_identity(delivery, hashlib.sha256(delivery.body).hexdigest())
+        if delivery.reply_to:
+            told = await self._replies.send_error(delivery, job_id, fault, patience)
+            if told is None:
+                return False
+            self._metrics.errors.labels(fault.code.value).inc()
+        log.info("dead_letter_answered", job_id=job_id, code=fault.code.value)
+        return True
 
 
 def reason(headers: Any) -> str:

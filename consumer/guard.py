@@ -9,7 +9,8 @@ its name is noted among the headers.
 import struct
 
 from pamqp import decode
-from pamqp.base import BasicProperties
+from pamqp.base import BasicProperties, Frame
+from pamqp.commands import Basic
 
 UNREADABLE = "x-imagegen-unreadable"
 """The header that lists the properties left out."""
@@ -18,6 +19,21 @@ UNREADABLE = "x-imagegen-unreadable"
 def install() -> None:
     """Have properties decoded one by one, each failure for itself. May be called twice."""
     BasicProperties.unmarshal = _unmarshal  # type: ignore[assignment, method-assign]
+    Basic.Deliver.unmarshal = _unmarshal_deliver  # type: ignore[assignment, method-assign]
+
+
+def _unmarshal_deliver(deliver: Basic.Deliver, data: bytes) -> None:
+    """Decode a delivery's frame; a routing key that is no UTF-8 is left empty.
+
+    The key is of the publisher's choice, also where a `CC` header brings the message to us.
+    """
+    try:
+        Frame.unmarshal(deliver, data)
+    except UnicodeDecodeError:
+        tag_end = 1 + data[0]
+        exchange_start = tag_end + 8 + 1  # delivery tag, redelivered
+        key_start = exchange_start + 1 + data[exchange_start]
+        Frame.unmarshal(deliver, data[:key_start] + b"\0")
 
 
 def _unmarshal(properties: BasicProperties, flags: int, data: bytes) -> None:

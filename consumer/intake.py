@@ -114,7 +114,7 @@ class Intake:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._consumer: tuple[AbstractQueue, str] | None = None
+        self._consumer: tuple[Session, AbstractQueue, str] | None = None
         self._taking = True
         self.in_hand = InHand()
         self.in_hand.idle.set()
@@ -123,7 +123,7 @@ class Intake:
 
     async def attach(self, session: Session) -> None:
         """Start the consumer of a new generation; prefetch is set before it."""
-        if not self._taking:
+        if self._told_to_stop():
             return
         channel = await session.consume.channel(publisher_confirms=False)
         session.watch_channel(channel, "requests")
@@ -148,7 +148,12 @@ class Intake:
         # A new tag each time: 4.3 refuses one that it remembers as cancelled.
         tag = f"{self._desk.worker}.{session.generation}.{secrets.token_hex(4)}"
         await queue.consume(on_message, consumer_tag=tag)
-        self._consumer = (queue, tag)
+        self._consumer = (session, queue, tag)
+        if self._told_to_stop():  # while this was under way
+            await self.stop_taking()
+
+    def _told_to_stop(self) -> bool:
+        return not self._taking
 
     def _warn_of_others(self, consumers: int) -> None:
         if consumers and not self._desk.shared_store:
@@ -164,12 +169,16 @@ class Intake:
         """Take nothing more; what was prefetched and not begun goes back. May be called twice."""
         self._taking = False
         consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            try:
-                async with asyncio.timeout(ACK_TIMEOUT_S):
-                    await consumer[0].cancel(consumer[1])
-            except LINK_ERRORS:
-                log.info("consumer_already_gone")
+        if consumer is None:
+            return
+        session, queue, tag = consumer
+        try:
+            async with asyncio.timeout(ACK_TIMEOUT_S):
+                await queue.cancel(tag)
+        except TimeoutError:
+            session.lose("the consumer could not be cancelled")
+        except LINK_ERRORS:
+            log.info("consumer_already_gone")
 
     def give_everything_back(self) -> None:
         """Stop the work in hand at its next step and requeue it."""
@@ -244,22 +253,18 @@ class Intake:
                     self._desk.metrics.replays.inc()
                     return outcome
                 case Started():
-                    outcome = await self._run_guarded(job, begun, stop)
+                    outcome = await self._run(job, begun, stop)
                     await self._desk.store.finish(job.id, outcome)
                     return outcome
             assert_never(begun)
-        finally:
-            del self.in_hand.flights[job.id]
-
-    async def _run_guarded(self, job: Job, begun: Started, stop: Stop) -> Outcome:
-        try:
-            return await self._run(job, begun, stop)
         except SQLAlchemyError:
             raise  # without its store the service stops, and the broker keeps the work
         except Exception:
             # A defect of ours costs one answer, not the consumer.
             log.exception("job_broke", job_id=job.id)
             return Failed(_DEFECT)
+        finally:
+            del self.in_hand.flights[job.id]
 
     async def _run(self, job: Job, begun: Started, stop: Stop) -> Outcome:
         events = self._desk.events
@@ -384,5 +389,8 @@ async def _settle(taken: Taken, *, requeue: bool) -> None:
                 await taken.message.nack(requeue=True)
             else:
                 await taken.message.ack()
+    except TimeoutError:
+        # Unsettled on a live session it would hold its place for ever.
+        taken.session.lose("a settlement did not go out")
     except LINK_ERRORS as error:
         log.info("settlement_forgotten", problem=str(error))

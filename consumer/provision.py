@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import http.client
 import json
 import urllib.parse
 import urllib.request
@@ -22,6 +23,8 @@ from consumer.errors import StartRefusedError
 from consumer.topology import BINDINGS, EXCHANGES, Exchange, Queue
 
 HTTP_TIMEOUT_S = 5.0
+API_ERRORS = (OSError, ValueError, http.client.HTTPException)
+"""What reading the management API raises when it is away, dies or is none."""
 
 Declare = Callable[[AbstractChannel], Awaitable[str]]
 """Declares a thing and returns what was done, as the end of a sentence."""
@@ -126,14 +129,14 @@ class Provision:
         path = f"policies/{_quoted(self._vhost)}/{_quoted(queue.name)}"
         try:
             await asyncio.to_thread(_call, self._management_url, path, body)
-        except (OSError, ValueError):
+        except API_ERRORS:
             return False
         return True
 
     async def _compare(self, management_url: str) -> list[str]:
         try:
             live = await asyncio.to_thread(_get_queues, management_url, self._vhost)
-        except (OSError, ValueError) as error:
+        except API_ERRORS as error:
             return [f"The management API cannot be read ({error}): limits were not compared."]
         return [
             sentence

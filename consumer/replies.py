@@ -1,6 +1,7 @@
 """The replies: renders an outcome, publishes it with confirm, and parks what nobody can be told."""
 
 import asyncio
+import base64
 import hashlib
 import random
 from collections import Counter
@@ -30,6 +31,7 @@ log = logger(__name__)
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 APP_ID = "imagegen"
 RETRY_FIRST_S, RETRY_MOST_S = 0.25, 5.0
+SUSPECTS_MOST = 1000
 BREAKS_MOST = 2
 """Direct replies on which the broker broke so often are given up: it would break for ever."""
 
@@ -186,12 +188,18 @@ class Replies:
             message.headers["traceparent"] = trace
         reply_to = delivery.reply_to or ""
         direct = reply_to.startswith(DIRECT_REPLY_TO)
-        if direct and self._breaks[reply_to] >= BREAKS_MOST:
+        if direct and self._breaks[reply_to] >= _breaks_most(reply_to):
             # A forged one: the broker cannot decode it, and closes the connection of all (3.10).
             log.warning("reply_impossible", reply_to=reply_to)
             return Published.REFUSED
         # On 3.10 and 4.0 a mandatory direct reply comes back although it was delivered.
         return await self._until_told(reply_to, message, patience, mandatory=not direct)
+
+    def _count_break(self, reply_to: str) -> None:
+        """Remember a suspect. All that were in flight on the connection are, for a while."""
+        if len(self._breaks) >= SUSPECTS_MOST:
+            self._breaks.clear()
+        self._breaks[reply_to] += 1
 
     async def _until_told(
         self,
@@ -212,9 +220,27 @@ class Replies:
                 if published is not Published.NACKED or patience.over():
                     return published
             except LinkLostError as error:
-                if isinstance(error, BrokerBrokeError):
-                    self._breaks[queue] += 1
+                if isinstance(error, BrokerBrokeError) and not mandatory:
+                    self._count_break(queue)
                 log.warning("reply_unconfirmed", problem=str(error))
             await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - no secret
             delay = min(delay * 2, RETRY_MOST_S)
         return None
+
+
+def _breaks_most(reply_to: str) -> int:
+    """Return how often the broker may break on a direct reply before it is given up.
+
+    What does not even look like the process id that the broker put there is given up soon; what
+    does may only have been in flight beside one.
+    """
+    process = reply_to.removeprefix(f"{DIRECT_REPLY_TO}.").partition(".")[0]
+    try:
+        head = base64.b64decode(process, validate=True)[:2]
+    except ValueError:
+        head = b""
+    return 3 * BREAKS_MOST if head in _PROCESS_ID_HEADS else BREAKS_MOST
+
+
+_PROCESS_ID_HEADS = (b"\x83X", b"\x83g")
+"""NEW_PID_EXT and PID_EXT of Erlang's external term format."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
 from yarl import URL
 
 from consumer import VERSION, guard, topology
@@ -95,6 +96,9 @@ class Service:
             exit_code = _tell_refusal(refused)
         except* GpuStartError as failed:
             exit_code = _tell_gpu_failure(failed)
+        except* SQLAlchemyError as lost:
+            log.exception("store_lost", problem=str(_first_leaf(lost)))
+            exit_code = EXIT_TEMPORARY
         finally:
             await self._shut()
         return exit_code
@@ -109,7 +113,8 @@ class Service:
         ready = await self._until_stopped(self._gpu.wait_ready())
         if ready is not None:
             intake = self._intake = Intake(self._desk(ready, events, replies, tasks))
-            expired = Expired(replies, self._metrics, tasks)
+            limits = _limits(self._settings, ready)
+            expired = Expired(replies, limits, self._metrics, tasks)
             for attachment in (
                 self._provision,
                 events.attach,
@@ -170,7 +175,14 @@ class Service:
             url.path[1:] or "/",
             None if management is None else management.get_secret_value(),
         )
-        for sentence in await provision.apply(session.consume):
+        try:
+            sentences = await provision.apply(session.consume)
+        except StartRefusedError as refused:
+            if self._status.phase is Phase.STARTING:
+                raise
+            # We run already: what changed may change back, and there is work in hand.
+            raise ConnectionError(" ".join(refused.sentences)) from refused
+        for sentence in sentences:
             log.warning("topology", problem=sentence)
 
     # ------------------------------------------------------------ drain and stop
@@ -294,9 +306,13 @@ class Service:
     async def _prune(self) -> None:
         while True:
             settings = self._settings
-            removed = await self._store.prune(settings.result_ttl_s, settings.result_max_bytes)
-            if removed:
-                log.info("results_pruned", jobs=removed)
+            try:
+                removed = await self._store.prune(
+                    settings.result_ttl_s, settings.result_max_bytes
+                )
+                log.debug("results_pruned", jobs=removed)
+            except SQLAlchemyError as error:
+                log.warning("results_not_pruned", problem=str(error))
             await asyncio.sleep(PRUNE_EVERY_S)
 
 

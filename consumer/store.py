@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import (
     Column,
     Connection,
@@ -18,15 +18,18 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    and_,
     create_engine,
     delete,
     event,
     func,
     insert,
+    or_,
     select,
     update,
 )
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
 
 from consumer.errors import Fault
 from consumer.job import (
@@ -60,6 +63,8 @@ _jobs = Table(
     Column("image", LargeBinary),
     Column("image_bytes", Integer, nullable=False),
 )
+
+DAY_S = 86_400
 
 CANCELLED_FAULT = Fault(ErrorCode.CANCELLED, "The job was cancelled.")
 
@@ -111,7 +116,12 @@ class Store:
         correlation id and body are two requests.
         """
         looked_up = job.id_source is IdSource.GIVEN or redelivered
-        return await self._transaction(functools.partial(_begin, job, looked_up))
+        work = functools.partial(_begin, job, looked_up)
+        try:
+            return await self._transaction(work)
+        except IntegrityError:
+            # Another consumer began the same job in the same moment; now its row is there.
+            return await self._transaction(work)
 
     async def finish(self, job_id: str, outcome: Outcome) -> None:
         """Write the outcome down; from now on it is what a redelivery is answered with."""
@@ -136,7 +146,7 @@ class Store:
         sqlite = self._url.get_backend_name() == "sqlite"
         if sqlite and self._url.database:
             Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = create_engine(self._url)
+        self._engine = create_engine(self._url, pool_pre_ping=True)
         if sqlite:
             event.listen(self._engine, "connect", _set_pragmas)
         _metadata.create_all(self._engine)
@@ -211,13 +221,15 @@ def _earlier(job: Job, row: Any) -> Finished | Conflict | None:
         return Finished(Cancelled(CANCELLED_FAULT))
     if row.body_sha256 != job.body_sha256:
         return Conflict()
-    if state is State.SUCCEEDED and row.image is not None:
-        facts = ResultFacts.model_validate_json(row.facts)
-        return Finished(Succeeded(facts.model_copy(update={"replayed": True}), row.image))
-    if state is State.FAILED:
-        fault = _fault(row.error)
-        if not fault.retryable:
+    try:
+        if state is State.SUCCEEDED and row.image is not None:
+            facts = ResultFacts.model_validate_json(row.facts)
+            return Finished(Succeeded(facts.model_copy(update={"replayed": True}), row.image))
+        if state is State.FAILED and not (fault := _fault(row.error)).retryable:
             return Finished(Failed(fault))
+    except ValidationError:
+        # Written by another version of ours: draw it again.
+        return None
     return None
 
 
@@ -230,13 +242,14 @@ def _fault(error: str) -> Fault:
 
 
 def _finish(job_id: str, outcome: Outcome, connection: Connection) -> None:
-    state = State(
-        connection.execute(
-            select(_jobs.c.state).where(_jobs.c.id == job_id).with_for_update()
-        ).scalar_one()
-    )
+    state = connection.execute(
+        select(_jobs.c.state).where(_jobs.c.id == job_id).with_for_update()
+    ).scalar_one_or_none()
+    if state != State.RUNNING:
+        # Another consumer drew it meanwhile, or it was pruned: the first end counts.
+        return
     values: dict[str, Any] = {
-        "state": move(state, FINAL_STATE[type(outcome)]),
+        "state": move(State.RUNNING, FINAL_STATE[type(outcome)]),
         "updated": _now(),
     }
     if isinstance(outcome, Succeeded):
@@ -288,7 +301,10 @@ def _remember_cancel(job_id: str, connection: Connection) -> None:
 def _prune(ttl_s: int, max_bytes: int, connection: Connection) -> int:
     oldest = _now() - int(timedelta(seconds=ttl_s).total_seconds())
     ended = _jobs.c.state.not_in([State.NEW, State.RUNNING])
-    removed = connection.execute(delete(_jobs).where(ended, _jobs.c.updated < oldest)).rowcount
+    # What a killed service left running and nobody brought again is over after a day, too.
+    left = _jobs.c.updated < min(oldest, _now() - DAY_S)
+    past = and_(ended, _jobs.c.updated < oldest)
+    removed = connection.execute(delete(_jobs).where(or_(past, left))).rowcount
     total = connection.execute(select(func.sum(_jobs.c.image_bytes))).scalar() or 0
     if total > max_bytes:
         rows = connection.execute(

@@ -77,3 +77,21 @@ async def test_properties_that_are_no_utf8_are_parked(service, requester, broker
     await asyncio.to_thread(service.wait, "parked", reason="unreadable_properties")
     assert (await requester.ask({"prompt": "x", "width": 256, "height": 256}))["success"]
     assert service.health()["broker"]["generation"] == 1
+
+
+async def test_a_routing_key_that_is_no_utf8_is_survived(service, requester, broker):
+    """A `CC` header brings a message with any routing key into the queue: it is read all the same."""
+
+    def publish():
+        with pika.BlockingConnection(pika.URLParameters(broker.url())) as connection:
+            connection.channel().basic_publish(
+                "",
+                b"\xff\xfe",
+                b'{"prompt": "x", "width": 256, "height": 256}',
+                pika.BasicProperties(headers={"CC": ["imagegen.requests"]}),
+            )
+
+    await asyncio.to_thread(publish)
+    await asyncio.to_thread(service.wait, "settled")
+    assert (await requester.ask({"prompt": "x", "width": 256, "height": 256}))["success"]
+    assert service.health()["broker"]["generation"] == 1

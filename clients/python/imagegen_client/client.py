@@ -102,7 +102,7 @@ class ImageClient:
                 await self._link.publish(EXCHANGE, REQUESTS, message)
                 return await future
         except TimeoutError:
-            await self._call_off(job_id)
+            # Its expiration ends the job; a cancel would be remembered against a retry of the id.
             raise DeadlineExceeded(
                 f"No answer within {deadline_s:g} s.", job_id=job_id
             ) from None

@@ -45,18 +45,21 @@ class Link:
         self._events: AbstractQueue | None = None
         self._event_keys: set[str] = set()
         self._up = asyncio.Event()
+        self._closed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.problem = "not connected yet"
         self.reply_queue = f"imagegen.client.{uuid4()}"
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
+        self._closed.clear()
         if self._keeper is None:
             loop = asyncio.get_running_loop()
             self._keeper = loop.create_task(self._keep(), name="imagegen-client-link")
 
     async def stop(self) -> None:
         """Disconnect and remove the reply queue. May be called twice."""
+        self._closed.set()
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             return
@@ -71,11 +74,32 @@ class Link:
         """Return once connected. Raises Unavailable after `timeout_s` seconds."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._up.wait()
+                await self._wait_open()
         except TimeoutError:
             raise Unavailable(
                 f"The broker could not be reached within {timeout_s:g} s: {self.problem}"
             ) from None
+
+    async def _wait_open(self) -> None:
+        """Return once connected. Raises Unavailable when the client is closed first."""
+        loop = asyncio.get_running_loop()
+        waits = [loop.create_task(event.wait()) for event in (self._up, self._closed)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._closed.is_set():
+            raise Unavailable("The client was closed.")
+
+    async def _give_up(self, channel: AbstractChannel) -> None:
+        """Close a channel that does not answer, which makes the link start afresh."""
+        if self._publisher is channel:
+            self._up.clear()
+            with contextlib.suppress(*LINK_ERRORS):
+                async with asyncio.timeout(DIAL_TIMEOUT_S):
+                    await channel.close()
+        await asyncio.sleep(BACKOFF_FIRST_S)
 
     async def publish(self, exchange: str, routing_key: str, message: aio_pika.Message) -> None:
         """Publish and wait for the broker's confirm, again after a lost connection.
@@ -84,8 +108,9 @@ class Link:
             Busy: the queue is full.
             Unavailable: no queue takes it, or we may not publish.
         """
+        maybe_arrived = False
         while True:
-            await self._up.wait()
+            await self._wait_open()
             channel = self._publisher
             if channel is None:
                 continue
@@ -98,13 +123,17 @@ class Link:
                     )
                     answer = await target.publish(message, routing_key, mandatory=True)
             except DeliveryError:
+                if maybe_arrived:
+                    return  # an earlier try may be in the queue: its reply or the deadline decides
                 raise Busy("The queue is full. Try again in a few seconds.") from None
             except aio_pika.exceptions.ChannelClosed as error:
                 raise Unavailable(f"The broker refused the request: {error}") from error
             except LINK_ERRORS as error:
                 # It may have arrived: the same message_id makes the service answer once.
+                maybe_arrived = True
                 self.problem = str(error)
-                await asyncio.sleep(BACKOFF_FIRST_S)
+                # Not again on this channel: without a confirm each try may be one more request.
+                await self._give_up(channel)
                 continue
             if not isinstance(answer, Basic.Ack):
                 raise Unavailable(
@@ -115,13 +144,16 @@ class Link:
 
     async def broadcast(self, exchange: str, message: aio_pika.Message) -> None:
         """Publish once to a fanout, best effort, as far as connected."""
-        channel = self._publisher
-        if channel is None or not self._up.is_set():
+        connection = self._connection
+        if connection is None or not self._up.is_set():
             return
         with contextlib.suppress(*LINK_ERRORS):
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                # A channel of its own: a refusal closes it, and with it what others publish there.
+                channel = await connection.channel()
                 target = await channel.get_exchange(exchange, ensure=False)
                 await target.publish(message, "", mandatory=False)
+                await channel.close()
 
     async def follow(self, key: str) -> None:
         """Have news with this routing key handed over, over reconnects too; best effort."""
