@@ -9,50 +9,18 @@ import pytest
 from PIL import Image
 
 from consumer import VERSION
+from tests.house import House
 from tests.rpc import Requester
-from tests.serving import Served
 
 SMALL = {"prompt": "A sunset over mountains", "width": 256, "height": 256, "seed": 42}
 
 
-class House:
-    """One service at a time, kept from test to test: a start costs the import of torch."""
-
-    def __init__(self, settings):
-        self._settings = settings
-        self._served = None
-        self._wanted = None
-
-    def service(self, **wanted):
-        """The service with these settings; the one of the test before, where they are the same."""
-        if self._served is None or self._wanted != wanted:
-            self.restart(**wanted)
-        return self._served
-
-    def restart(self, **wanted):
-        self.stop()
-        self._served, self._wanted = Served({**self._settings, **wanted}), wanted
-        return self._served.wait_ready()
-
-    def stop(self):
-        if self._served is not None:
-            assert self._served.stop() == 0
+BUILT_IN = {"MODEL": "builtin", "PIPELINE": "consumer.gpu.diffusion:DiffusionPipeline"}
 
 
 @pytest.fixture(scope="module")
 def house(broker, data_dir, tmp_path_factory):
-    broker.purge()
-    house = House(
-        {
-            "AMQP_URL": broker.url("imagegen-consumer"),
-            "PORT": 0,
-            "DATA_DIR": data_dir,
-            "STORE_URL": f"sqlite:///{tmp_path_factory.mktemp('store') / 'jobs.sqlite'}",
-            "MODEL": "builtin",
-            "MAX_CONCURRENT": 2,
-            "LOG_FORMAT": "json",
-        }
-    )
+    house = House(broker, tmp_path_factory.mktemp("house"), DATA_DIR=data_dir, MAX_CONCURRENT=2)
     yield house
     house.stop()
 
@@ -64,8 +32,8 @@ async def requester(channel):
 
 @pytest.fixture
 async def draw(house, requester):
-    """Have a picture drawn, by the usual service; returns the reply, its image as bytes."""
-    await asyncio.to_thread(house.service)
+    """Have a picture drawn with the built-in model; returns the reply, its image as bytes."""
+    await asyncio.to_thread(house.service, **BUILT_IN)
 
     async def draw(**fields):
         return _opened(await requester.ask({**SMALL, **fields}))
@@ -118,7 +86,7 @@ async def test_the_same_seed_gives_the_same_bytes_among_others(draw, requester):
 async def test_the_same_seed_gives_the_same_bytes_after_a_restart(draw, house):
     """Another process, and another day, draw the same file."""
     before = await draw()
-    await asyncio.to_thread(house.restart)
+    await asyncio.to_thread(house.restart, **BUILT_IN)
     after = await draw()
     assert after["image"] == before["image"]
     assert not after["replayed"]
@@ -177,8 +145,7 @@ async def test_a_prompt_of_too_many_tokens_is_refused(draw, requester):
 
 async def test_the_prompt_can_be_kept_out_of_the_picture(house, requester):
     """With IMAGE_GEN_EMBED_METADATA=false no byte of the file has the prompt; the rest is there."""
-    quick = {"PIPELINE": "tests.pipelines:Scripted", "MODEL": "scripted"}
-    await asyncio.to_thread(house.service, EMBED_METADATA="false", **quick)
+    await asyncio.to_thread(house.service, EMBED_METADATA="false")
     reply = _opened(await requester.ask(SMALL))
     assert b"sunset" not in reply["image"]
     assert _metadata(reply["image"])["seed"] == 42

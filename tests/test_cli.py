@@ -4,17 +4,39 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import aio_pika
 import pytest
 from PIL import Image
 
-from consumer.cli import call_off
+from consumer.cli import Order, _path, call_off
 from imagegen_client import client
+from imagegen_client.image import image_from_reply
+from tests.house import House
+from tests.test_contract import RESULT
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--size", "256x256")
+
+
+@pytest.fixture(scope="module")
+def house(broker, tmp_path_factory):
+    house = House(broker, tmp_path_factory.mktemp("house"))
+    yield house
+    house.stop()
+
+
+@pytest.fixture
+def service(house):
+    return house.service()
+
+
+@pytest.fixture
+def nobody(house):
+    """No service."""
+    house.stop()
 
 
 @pytest.fixture
@@ -102,26 +124,32 @@ def test_generate_writes_a_file_and_tells_the_facts(service, imagegen, tmp_path)
         assert fact in drawn.stdout
 
 
-NAMES = [
-    ("日没", (), "pictures/picture-7.png"),
-    ("À l'été", (), "pictures/a-l-ete-7.png"),
-    ("../../etc/passwd", (), "pictures/etc-passwd-7.png"),
-    ("x" * 500, (), f"pictures/{'x' * 60}-7.png"),
-    ("[/bold] [red]", (), "pictures/bold-red-7.png"),
-    ("x", ("--format", "jpeg"), "pictures/x-7.jpg"),
-    ("x", ("-o", "here"), "here/x-7.png"),
-    ("x", ("-o", "new/name.png"), "new/name.png"),
-    ("x", ("-o", "[/a] folder"), "[/a] folder/x-7.png"),
-]
-
-
-def test_the_file_has_a_plain_name(service, imagegen, tmp_path):
+@pytest.mark.parametrize(
+    ("prompt", "output_format", "output", "name"),
+    [
+        ("日没", "png", "pictures", "pictures/picture-7.png"),
+        ("À l'été", "png", "pictures", "pictures/a-l-ete-7.png"),
+        ("../../etc/passwd", "png", "pictures", "pictures/etc-passwd-7.png"),
+        ("x" * 500, "png", "pictures", f"pictures/{'x' * 60}-7.png"),
+        ("[/bold] [red]", "webp", "pictures", "pictures/bold-red-7.webp"),
+        ("x", "jpeg", "here", "here/x-7.jpg"),
+        ("x", "png", "new/name.png", "new/name.png"),
+    ],
+    ids=range(7),
+)
+def test_the_file_has_a_plain_name(prompt, output_format, output, name):
     """Any prompt gives a name that is safe on any disk, and `-o` puts it where it is wanted."""
-    for prompt, arguments, name in NAMES:
-        drawn = imagegen("generate", prompt, "--seed", "7", *SMALL, *arguments)
-        assert (drawn.returncode, drawn.stderr) == (0, ""), name
-        assert name in drawn.stdout
-        assert (tmp_path / name).is_file()
+    order = Order(prompt, None, 7, 1, Path(output), output_format, None, 1.0, as_json=False)
+    image = image_from_reply(RESULT.encode(), "application/json", {})
+    assert _path(order, replace(image, format=output_format, seed=7)) == Path(name)
+
+
+def test_a_path_is_told_as_it_is(service, imagegen, tmp_path):
+    """Brackets in a path are no markup."""
+    drawn = imagegen("generate", "x", "--seed", "7", *SMALL, "-o", "[/a] folder")
+    assert (drawn.returncode, drawn.stderr) == (0, "")
+    assert "[/a] folder/x-7.png" in drawn.stdout
+    assert (tmp_path / "[/a] folder" / "x-7.png").is_file()
 
 
 def test_several_pictures_count_their_seeds_up(service, imagegen, tmp_path):
@@ -182,15 +210,13 @@ def test_a_broker_that_is_away_exits_69(imagegen, unused_tcp_port):
     assert "unavailable: The broker could not be reached" in refused.stdout
 
 
-async def test_a_full_queue_exits_75(imagegen, broker, channel):
+async def test_a_full_queue_exits_75(nobody, imagegen, channel):
     """A queue that is full: the exit code for what may be tried again, in JSON too."""
-    broker.purge()
     exchange = await channel.get_exchange("imagegen", ensure=False)
     for number in range(20):
         message = aio_pika.Message(b"{}", message_id=str(number))
         await exchange.publish(message, "imagegen.requests")
     refused = await asyncio.to_thread(imagegen, "generate", "x", "--json")
-    broker.purge()
     assert refused.returncode == 75
     told = json.loads(refused.stdout)
     assert (told["error"], told["retryable"], told["details"]) == ("busy", True, [])

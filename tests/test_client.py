@@ -28,6 +28,7 @@ from imagegen_client.errors import error_from_reply
 from imagegen_client.image import image_from_reply
 from schemas import ERRORS
 from tests.conftest import VHOST
+from tests.house import House
 from tests.pipelines import Scripted
 from tests.test_contract import RESULT
 
@@ -42,6 +43,31 @@ class WaitsAtTheEnd(Scripted):
         drawn = super().draw(command, on_step)
         Path(command.prompt).read_bytes()
         return drawn
+
+
+@pytest.fixture(scope="module")
+def house(broker, tmp_path_factory):
+    house = House(broker, tmp_path_factory.mktemp("house"))
+    yield house
+    house.stop()
+
+
+@pytest.fixture
+def service(house):
+    """A service whose pipeline draws at once."""
+    return house.service()
+
+
+@pytest.fixture
+def endless(house):
+    """A service whose pictures end only when they are called off."""
+    return house.service(PIPELINE=ENDLESS)
+
+
+@pytest.fixture
+def nobody(house):
+    """No service."""
+    house.stop()
 
 
 @pytest.fixture
@@ -115,9 +141,9 @@ async def test_a_job_id_that_is_used_again_gives_the_same_picture(service, clien
     assert first.data == second.data
 
 
-async def test_progress_is_told_for_every_step(serve, client, gate):
+async def test_progress_is_told_for_every_step(house, client, gate):
     """The caller's function hears of the start and of each step, in order, of this job only."""
-    serve(PIPELINE="tests.test_client:WaitsAtTheEnd").wait_ready()
+    await asyncio.to_thread(house.service, PIPELINE="tests.test_client:WaitsAtTheEnd")
     heard, last = [], asyncio.Event()
 
     def on_progress(progress):
@@ -138,9 +164,8 @@ async def test_progress_is_told_for_every_step(serve, client, gate):
 # ---------------------------------------------------------------- no picture
 
 
-async def test_a_full_queue_is_told_at_once(broker, channel, client):
+async def test_a_full_queue_is_told_at_once(nobody, channel, client):
     """Beyond 20 waiting requests: Busy, which says when to try again; nothing is stored."""
-    broker.purge()
     exchange = await channel.get_exchange("imagegen", ensure=False)
     for number in range(20):
         message = aio_pika.Message(b"{}", message_id=str(number))
@@ -151,7 +176,6 @@ async def test_a_full_queue_is_told_at_once(broker, channel, client):
     assert caught.value.retry_after_s > 0
     queue = await channel.declare_queue("imagegen.requests", passive=True)
     assert queue.declaration_result.message_count == 20
-    broker.purge()
 
 
 async def test_a_broker_that_is_away_is_told(unused_tcp_port):
@@ -191,22 +215,19 @@ async def test_a_picture_that_cannot_be_drawn_is_told(service, client):
     assert (caught.value.code, caught.value.retryable) == ("out_of_memory", True)
 
 
-async def test_a_deadline_ends_a_running_picture(serve, client):
+async def test_a_deadline_ends_a_running_picture(endless, client):
     """The service stops at its next step, and its word comes as DeadlineExceeded."""
-    served = serve(PIPELINE=ENDLESS).wait_ready()
     with pytest.raises(DeadlineExceeded, match="Send it again with more patience"):
         await client.generate("x", deadline_s=2, job_id="late")
-    assert served.wait("settled")["outcome"] == "expired"
+    assert endless.wait("settled", job_id="late")["outcome"] == "expired"
 
 
-async def test_a_deadline_holds_without_a_service(broker, client, monkeypatch):
+async def test_a_deadline_holds_without_a_service(nobody, client, monkeypatch):
     """Where nobody answers, the client's own clock ends the wait, and nothing is kept of it."""
-    broker.purge()
     monkeypatch.setattr(client_module, "GRACE_S", 0.1)
     with pytest.raises(DeadlineExceeded, match=r"No answer within 0\.5 s"):
         await client.generate("x", deadline_s=0.5, on_progress=print)
     assert (client._waiting, client._followed) == ({}, {})
-    broker.purge()
 
 
 @pytest.mark.parametrize("code", ERRORS, ids=str)
@@ -233,27 +254,25 @@ def test_every_code_of_the_contract_has_its_exception(code):
 # ---------------------------------------------------------------- called off
 
 
-async def test_a_cancelled_task_calls_its_job_off(serve, client):
+async def test_a_cancelled_task_calls_its_job_off(endless, client):
     """Whoever stops waiting stops the work: the service hears of it and ends the picture."""
-    served = serve(PIPELINE=ENDLESS).wait_ready()
     async with under_way(client, "x", job_id="called-off") as picture:
-        await asyncio.to_thread(served.wait, "started")
+        await asyncio.to_thread(endless.wait, "started", job_id="called-off")
         picture.cancel()
         with pytest.raises(asyncio.CancelledError):
             await picture
-    assert served.wait("cancel_heard")["job_id"] == "called-off"
-    assert served.wait("settled")["outcome"] == "cancelled"
+    endless.wait("cancel_heard", job_id="called-off")
+    assert endless.wait("settled", job_id="called-off")["outcome"] == "cancelled"
 
 
-async def test_a_job_can_be_called_off_by_another(serve, client, broker):
+async def test_a_job_can_be_called_off_by_another(endless, client, broker):
     """`cancel` by whoever knows the id: the one that waits gets Cancelled."""
-    served = serve(PIPELINE=ENDLESS).wait_ready()
     async with (
-        under_way(client, "x", job_id="called-off") as picture,
+        under_way(client, "x", job_id="known") as picture,
         ImageClient(broker.url()) as other,
     ):
-        await asyncio.to_thread(served.wait, "started")
-        await other.cancel("called-off")
+        await asyncio.to_thread(endless.wait, "started", job_id="known")
+        await other.cancel("known")
         with pytest.raises(Cancelled):
             await picture
 
@@ -269,11 +288,10 @@ async def test_a_task_can_be_cancelled_while_the_broker_is_away(unused_tcp_port)
 # ---------------------------------------------------------------- trouble on the way
 
 
-async def test_a_lost_connection_does_not_cost_the_picture(serve, client, broker, gate):
+async def test_a_lost_connection_does_not_cost_the_picture(service, client, broker, gate):
     """The client's connection is closed by force in a picture: the picture comes all the same."""
-    served = serve().wait_ready()
-    async with under_way(client, f"wait={gate.path}", **SMALL) as picture:
-        await asyncio.to_thread(served.wait, "started")
+    async with under_way(client, f"wait={gate.path}", job_id="kept", **SMALL) as picture:
+        await asyncio.to_thread(service.wait, "started", job_id="kept")
         assert await asyncio.to_thread(_close_connections, broker, "imagegen client") == 1
         await asyncio.to_thread(gate.reached)
         gate.open()
@@ -308,8 +326,7 @@ class Impostor:
 
 
 @pytest.fixture
-async def impostor(broker):
-    broker.purge()
+async def impostor(nobody, broker):
     connection = await aio_pika.connect(broker.url("imagegen-consumer"))
     async with connection:
         yield Impostor(await connection.channel())
@@ -379,12 +396,11 @@ async def test_close_twice_and_without_a_start_is_harmless(broker):
     await client.close()
 
 
-async def test_close_gives_up_what_is_waited_for(serve, broker):
+async def test_close_gives_up_what_is_waited_for(endless, broker):
     """Who still waits is told so; no connection and no task is left behind."""
-    served = serve(PIPELINE=ENDLESS).wait_ready()
     client = ImageClient(broker.url())
-    async with under_way(client, "x") as picture:
-        await asyncio.to_thread(served.wait, "started")
+    async with under_way(client, "x", job_id="left", deadline_s=3) as picture:
+        await asyncio.to_thread(endless.wait, "started", job_id="left")
         await client.close()
         with pytest.raises(Unavailable, match="The client was closed"):
             await picture

@@ -95,7 +95,7 @@ def test_nine_steps_are_eight_forwards(built_in):
     assert told == [(step, 8) for step in range(1, 9)]
 
 
-@pytest.mark.parametrize("forwards", [1, 2, 25])
+@pytest.mark.parametrize("forwards", [1, 2, 9])
 def test_as_many_forwards_are_run_as_are_asked_for(pipeline, forwards):
     """Any legal number of steps is run and counted."""
     assert pipeline.draw(command(forwards=forwards), ignore).forwards == forwards
@@ -130,9 +130,9 @@ def test_a_pipeline_that_runs_another_number_of_forwards_is_found_out(new_pipeli
 def test_guidance_is_drawn_where_it_is_asked_for(pipeline):
     """The model takes guidance above 0: another picture, as many forwards."""
     plain, guided = (
-        pipeline.draw(command(guidance=guidance), ignore) for guidance in (0.0, 4.0)
+        pipeline.draw(command(guidance=guidance, forwards=2), ignore) for guidance in (0.0, 4.0)
     )
-    assert guided.forwards == 8
+    assert guided.forwards == 2
     assert not np.array_equal(plain.pixels, guided.pixels)
 
 
@@ -141,43 +141,45 @@ def test_guidance_is_drawn_where_it_is_asked_for(pipeline):
 
 def test_the_same_command_gives_the_same_pixels(pipeline):
     """Drawing leaves nothing behind, neither in the pipeline nor in the command."""
-    wanted = command()
+    wanted = command(forwards=3)
     first, second = pipeline.draw(wanted, ignore), pipeline.draw(wanted, ignore)
     assert np.array_equal(first.pixels, second.pixels)
-    assert wanted == command()
+    assert wanted == command(forwards=3)
 
 
 def test_a_picture_that_was_called_off_changes_nothing(pipeline):
     """After an abort in the middle the pipeline draws what it drew before."""
-    before = pipeline.draw(command(), ignore)
+    wanted = command(forwards=3)
+    before = pipeline.draw(wanted, ignore)
 
-    def stop_at_three(step, _):
-        if step == 3:
+    def stop_at_two(step, _):
+        if step == 2:
             raise StopDrawingError
 
     with pytest.raises(StopDrawingError):
-        pipeline.draw(command(seed=1), stop_at_three)
-    assert np.array_equal(before.pixels, pipeline.draw(command(), ignore).pixels)
+        pipeline.draw(command(seed=1), stop_at_two)
+    assert np.array_equal(before.pixels, pipeline.draw(wanted, ignore).pixels)
 
 
 def test_another_process_draws_the_same(new_pipeline, pipeline):
     """A model that is loaded anew draws the same picture: nothing hangs on the process."""
     other, _ = new_pipeline()
-    assert np.array_equal(
-        pipeline.draw(command(), ignore).pixels, other.draw(command(), ignore).pixels
-    )
+    ours, theirs = (each.draw(command(forwards=3), ignore) for each in (pipeline, other))
+    assert np.array_equal(ours.pixels, theirs.pixels)
 
 
 @pytest.mark.parametrize("change", [{"seed": 43}, {"prompt": "A sunrise"}], ids=str)
 def test_another_request_gives_another_picture(pipeline, change):
     """Seed and prompt have an effect."""
-    before, after = pipeline.draw(command(), ignore), pipeline.draw(command(**change), ignore)
+    before, after = (
+        pipeline.draw(command(forwards=2, **more), ignore) for more in ({}, change)
+    )
     assert not np.array_equal(before.pixels, after.pixels)
 
 
 def test_the_largest_seed_is_drawn(pipeline):
     """Every seed that the contract takes is one for the generator."""
-    assert pipeline.draw(command(seed=2**53 - 1), ignore).forwards == 8
+    assert pipeline.draw(command(seed=2**53 - 1, forwards=1), ignore).forwards == 1
 
 
 @pytest.mark.parametrize("size", LISTED_SIZES)
@@ -191,7 +193,7 @@ def test_the_seven_sizes_come_out_exactly(pipeline, size):
 
 def test_every_stage_is_timed(pipeline):
     """Seconds are told by stage."""
-    seconds = pipeline.draw(command(), ignore).seconds
+    seconds = pipeline.draw(command(forwards=1), ignore).seconds
     assert list(seconds) == ["text_encode", "denoise", "vae_decode"]
     assert all(value > 0 for value in seconds.values())
 
