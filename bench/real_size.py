@@ -66,11 +66,6 @@ VAE: dict[str, Any] = {
 }
 """The published configurations of Tongyi-MAI/Z-Image-Turbo, as far as they differ from defaults."""
 
-PARAMETERS = {
-    "transformer": 6_154_908_736,
-    "text_encoder": 4_022_468_096,
-    "vae": 83_819_683,
-}
 SHIFT = 3.0
 SEED = 7
 
