@@ -1,9 +1,6 @@
 """Retention: what the store forgets, by age and for room, a few rows at a time."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy import ColumnElement, Row, and_, delete, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, tuple_
 
 from consumer.job import State
 from consumer.records import Desk, answers, cancels, forget, jobs
@@ -35,11 +32,11 @@ def make_room(max_bytes: int, desk: Desk) -> int:
     if excess <= 0:
         return 0
     surplus = []
-    for row in _batch(and_(_ENDED, jobs.c.image_bytes > 0), desk):
+    for job_id, size in _batch(and_(_ENDED, jobs.c.image_bytes > 0), desk):
         if excess <= 0:
             break
-        surplus.append(row)
-        excess -= row.image_bytes
+        surplus.append((job_id, size))
+        excess -= size
     return _remove(surplus, desk)
 
 
@@ -58,19 +55,20 @@ def remove_traces(ttl_s: int, desk: Desk) -> int:
     return removed
 
 
-def _batch(which: ColumnElement[bool], desk: Desk) -> Sequence[Row[Any]]:
-    # What another consumer is pruning is passed over: two that wait for each other would deadlock.
+def _batch(which: ColumnElement[bool], desk: Desk) -> list[tuple[str, int]]:
+    """Return id and size in bytes of the oldest."""
     found = (
         select(jobs.c.id, jobs.c.image_bytes)
         .where(which)
         .order_by(jobs.c.updated)
         .limit(BATCH)
+        # What another consumer is pruning is passed over: each would wait for the other's rows.
         .with_for_update(skip_locked=True)
     )
-    return desk.connection.execute(found).all()
+    return [(row.id, row.image_bytes) for row in desk.connection.execute(found)]
 
 
-def _remove(rows: Sequence[Row[Any]], desk: Desk) -> int:
-    if rows:
-        forget([row.id for row in rows], desk.connection)
-    return len(rows)
+def _remove(batch: list[tuple[str, int]], desk: Desk) -> int:
+    if batch:
+        forget([job_id for job_id, _ in batch], desk.connection)
+    return len(batch)

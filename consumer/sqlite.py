@@ -42,6 +42,7 @@ class Sqlite:
             url, poolclass=QueuePool, pool_size=1, max_overflow=0
         )
         event.listen(self.engine, "connect", self._connected)
+        event.listen(self.engine, "close", self._closed)
         event.listen(self.engine, "begin", _begin)
 
     def prepare(self) -> None:
@@ -96,6 +97,9 @@ class Sqlite:
             raw.execute(pragma)
         self._raw = raw
         self._file = _identity(self._path)
+
+    def _closed(self, _raw: object, _record: object) -> None:
+        self._raw = self._file = None
 
 
 def _begin(connection: Connection) -> None:
