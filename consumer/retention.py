@@ -6,7 +6,9 @@ from consumer.job import State
 from consumer.records import Desk, answers, cancels, forget, jobs
 
 BATCH = 50
-"""Rows in one transaction: begin and finish wait for one at the most."""
+"""The most rows of one transaction: begin and finish wait for one at the most."""
+BATCH_BYTES = 8 * 1024 * 1024
+"""Beyond so many bytes of pictures a transaction takes no more; it takes one in any case."""
 DAY_S = 86_400
 
 _ENDED = jobs.c.state.not_in([State.NEW, State.RUNNING])
@@ -56,7 +58,7 @@ def remove_traces(ttl_s: int, desk: Desk) -> int:
 
 
 def _batch(which: ColumnElement[bool], desk: Desk) -> list[tuple[str, int]]:
-    """Return id and size in bytes of the oldest."""
+    """Return ids of the oldest, with the bytes of their pictures."""
     found = (
         select(jobs.c.id, jobs.c.image_bytes)
         .where(which)
@@ -65,7 +67,13 @@ def _batch(which: ColumnElement[bool], desk: Desk) -> list[tuple[str, int]]:
         # What another consumer is pruning is passed over: each would wait for the other's rows.
         .with_for_update(skip_locked=True)
     )
-    return [(row.id, row.image_bytes) for row in desk.connection.execute(found)]
+    batch, size = [], 0
+    for row in desk.connection.execute(found).all():
+        batch.append((row.id, row.image_bytes))
+        size += row.image_bytes
+        if size > BATCH_BYTES:
+            break
+    return batch
 
 
 def _remove(batch: list[tuple[str, int]], desk: Desk) -> int:

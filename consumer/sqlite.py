@@ -17,17 +17,14 @@ PRAGMAS = (
     "PRAGMA auto_vacuum=INCREMENTAL",
     "PRAGMA journal_mode=WAL",
     # A killed process loses nothing with NORMAL either, but a power cut may then undo the last
-    # commits: the picture of a request without `reply_to`, acked by now, would be nowhere. A job
-    # makes a handful of commits, and a sync costs nothing beside a picture.
+    # commits: the picture of a request without `reply_to`, acked by now, would be nowhere. On a
+    # virtual disk begin took 3 ms and finish with 1.5 MB took 8 ms at the median with either.
     "PRAGMA synchronous=FULL",
     f"PRAGMA busy_timeout={BUSY_MS}",
-    # The log starts anew at its beginning, cut to nothing: it does not stay as large as it ever
-    # was, and a probe has to find room on the disk instead of in the old log.
-    "PRAGMA journal_size_limit=0",
 )
 
 SHRINK_PAGES = 1024
-"""Pages of 4 KiB given back in one go, in a few milliseconds, while others wait."""
+"""Pages of 4 KiB given back in one go, while others wait."""
 
 
 class Sqlite:
@@ -72,8 +69,8 @@ class Sqlite:
             self._raw.interrupt()
 
     def checkpoint(self) -> None:
-        """Copy the log into the file as far as nobody is in the way, so that both can shrink."""
-        self._script("PRAGMA wal_checkpoint(PASSIVE)")
+        """Empty the log into the file, unless somebody is in the way, so that both can shrink."""
+        self._script("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def shrink(self) -> bool:
         """Give some free pages back to the disk; whether there may be more."""

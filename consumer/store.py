@@ -116,8 +116,9 @@ class Store:
 
     async def probe(self) -> None:
         """Write a page to the disk and take it back."""
-        await self._step(records.probe)
+        # Into an empty log: in an old one there may be room although the disk has none.
         await self._database.run(self._kind.checkpoint)
+        await self._step(records.probe)
 
     async def prune(self, ttl_s: int, max_bytes: int) -> int:
         """Remove what is older than `ttl_s` and the oldest results beyond `max_bytes`.

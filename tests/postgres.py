@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -99,6 +100,23 @@ class Postgres:
         """Run one statement as the server's owner."""
         with self.connect(url) as connection:
             connection.execute(sql)
+
+    def end_sessions(self, name):
+        """Cut off every client of a database."""
+        with self.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                (name,),
+            )
+
+    def end_a_waiting_session(self):
+        """Wait for a client that waits for a lock, and cut it off."""
+        with self.connect() as connection:
+            while not connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock'"
+            ).fetchall():
+                time.sleep(0.01)
 
     def connect(self, url=None):
         """Return a connection without a transaction around its statements."""

@@ -83,7 +83,7 @@ async def done(store, outcome, **facts):
     assert await store.finish(job(**facts).id, outcome)
 
 
-async def begin(store, redelivered=False, **facts):
+async def begin(store, *, redelivered=False, **facts):
     return await store.begin(job(**facts), redelivered=redelivered)
 
 

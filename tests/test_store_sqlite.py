@@ -9,9 +9,12 @@ import pytest
 
 from consumer.owners import Owners
 from consumer.store import Elsewhere, Started, Store, StoreLostError
+from tests import test_store as promises
 from tests.store_child import Child
 from tests.storing import picture
-from tests.test_store import NEW, begin, clock, done, open_store, store  # noqa: F401 - fixtures
+from tests.test_store import NEW, begin, done
+
+clock, open_store, store = promises.clock, promises.open_store, promises.store
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ async def test_a_stopped_owner_has_its_lease(store, clock, child):
     stopped = child("stopped")
     stopped.ask("begin job-1")
     stopped.process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, stopped.process.pid, os.WSTOPPED)
+    os.waitid(os.P_PID, stopped.process.pid, os.WSTOPPED)  # noqa: ASYNC222 - at once
     begun = await begin(store, redelivered=True)
     assert begun.owner == "stopped"
     clock.passes(begun.left_s)
@@ -97,9 +100,9 @@ async def test_the_dead_leave_no_files(open_store, child, file):
     folder = file.parent / "jobs.sqlite.owners"
     child("dead").end()
     living = await open_store("living")
-    assert os.listdir(folder) == ["living"]
+    assert [path.name for path in folder.iterdir()] == ["living"]
     await living.close()
-    assert os.listdir(folder) == []
+    assert not list(folder.iterdir())
 
 
 def test_an_owners_name_is_no_path(tmp_path):
@@ -140,7 +143,7 @@ async def test_a_full_disk_is_a_lost_store(child):
     starved = child("starved")
     starved.ask("begin job-1")
     starved.ask("probe")
-    psutil.Process(starved.process.pid).rlimit(psutil.RLIMIT_FSIZE, (8192, -1))
+    psutil.Process(starved.process.pid).rlimit(psutil.RLIMIT_FSIZE, (4096, -1))
     assert starved.ask("finish job-1 1000000").startswith("lost: ")
     assert starved.ask("probe").startswith("lost: ")
     psutil.Process(starved.process.pid).rlimit(psutil.RLIMIT_FSIZE, (-1, -1))
@@ -205,10 +208,10 @@ async def test_what_is_no_database_is_a_lost_store(url, file, content):
         file.write_bytes(content)
     else:
         file.mkdir()
-    store = Store(url, "owner")
+    one = Store(url, "one")
     with pytest.raises(StoreLostError):
-        await store.open()
-    await store.close()
+        await one.open()
+    await one.close()
 
 
 async def test_a_damaged_file_is_a_lost_store(url, file):
@@ -222,7 +225,6 @@ async def test_a_damaged_file_is_a_lost_store(url, file):
         pages.write(b"\xff" * (file.stat().st_size - 4096))
     second = Store(url, "second")
     with pytest.raises(StoreLostError):
-        await second.open()
         await begin(second)
     await second.close()
 
