@@ -1,6 +1,6 @@
 """The records: the tables of the store, and what one transaction does to the rows of a job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -337,7 +337,9 @@ def remember_cancel(job_id: str, user_id: str | None, any_job: bool, desk: Desk)
         "any_job": any_job,
         "created": desk.now_ms(),
     }
-    _put(desk.connection, cancels, values, widened={"any_job"} if any_job else set())
+    # Repeated, it counts from now; the power to cancel any job is not lost by it.
+    renewed = {"created", "any_job"} if any_job else {"created"}
+    _put(desk.connection, cancels, values, renewed)
 
 
 def answered(job_id: str, address: str, desk: Desk) -> None:
@@ -390,13 +392,13 @@ def _put(
     connection: Connection,
     table: Table,
     values: dict[str, Any],
-    widened: frozenset[str] | set[str] = frozenset(),
+    renewed: Collection[str] = (),
 ) -> None:
-    """Insert a row, or leave the one that is there but for the columns to widen."""
+    """Insert a row, or leave the one that is there but for the columns to renew."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(values)
-    if widened:
-        change = {name: values[name] for name in widened}
+    if renewed:
+        change = {name: values[name] for name in renewed}
         statement = statement.on_conflict_do_update(
             index_elements=list(table.primary_key.columns), set_=change
         )
