@@ -33,8 +33,8 @@ test: ## the whole suite, set-up included
 	./control.sh test
 
 .PHONY: check-full
-check-full: test ## the suite, and what needs Node besides
-	$(PYTHON) -m pytest tests/full/test_node.py
+check-full: test ## the suite, and what needs Node or PostgreSQL besides
+	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py
 	$(MAKE) asyncapi-check
 
 .PHONY: asyncapi-check

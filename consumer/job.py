@@ -19,6 +19,7 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    ABANDONED = "abandoned"
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
@@ -31,12 +32,14 @@ TRANSITIONS: dict[State, frozenset[State]] = {
             State.FAILED,
             State.CANCELLED,
             State.EXPIRED,
+            State.ABANDONED,
         }
     ),
     State.SUCCEEDED: frozenset({State.RUNNING}),  # its picture was pruned
     State.FAILED: frozenset({State.RUNNING}),  # a retryable failure, delivered again
     State.CANCELLED: frozenset(),
     State.EXPIRED: frozenset({State.RUNNING}),  # sent again with more patience
+    State.ABANDONED: frozenset({State.RUNNING}),  # somebody asks for it again
 }
 
 
@@ -190,7 +193,7 @@ FINAL_STATE: dict[type[Outcome], State] = {
     Refused: State.FAILED,
     Expired: State.EXPIRED,
     Cancelled: State.CANCELLED,
-    Abandoned: State.CANCELLED,
+    Abandoned: State.ABANDONED,
     Failed: State.FAILED,
     Poison: State.FAILED,
     GivenBack: State.NEW,

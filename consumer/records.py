@@ -1,0 +1,407 @@
+"""The records: the tables of the store, and what one transaction does to the rows of a job."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    and_,
+    delete,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from consumer.database import StoreLostError
+from consumer.errors import Fault
+from consumer.job import (
+    FINAL_STATE,
+    Cancelled,
+    Failed,
+    Job,
+    Outcome,
+    State,
+    Succeeded,
+    move,
+)
+from schemas.errors import ErrorCode, ErrorInfo
+from schemas.reply import ResultFacts
+
+LEASE_S = 12.0
+"""How long a running job is its owner's without a word from it, in seconds."""
+LEASE_MS = int(LEASE_S * 1000)
+
+CANCELLED_FAULT = Fault(ErrorCode.CANCELLED, "The job was cancelled.")
+
+# Times are milliseconds since 1970, by the clock of the database.
+tables = MetaData()
+jobs = Table(
+    "jobs",
+    tables,
+    Column("id", String, primary_key=True),
+    Column("body_sha256", String, nullable=False),
+    Column("user_id", String),
+    Column("state", String, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("deaths", Integer, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("facts", String),
+    Column("error", String),
+    Column("image_bytes", BigInteger, nullable=False),
+    Index("jobs_by_age", "updated", "image_bytes"),
+    Index("jobs_by_owner", "owner", "state"),
+)
+images = Table(
+    # Apart from the jobs, so that looking for old ones does not read gigabytes.
+    "images",
+    tables,
+    Column("job_id", String, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+cancels = Table(
+    "cancels",
+    tables,
+    Column("job_id", String, primary_key=True),
+    Column("user_id", String, primary_key=True),
+    Column("any_job", Boolean, nullable=False),
+    Column("created", BigInteger, nullable=False, index=True),
+)
+answers = Table(
+    "answers",
+    tables,
+    Column("job_id", String, primary_key=True),
+    Column("address", String, primary_key=True),
+    Column("created", BigInteger, nullable=False, index=True),
+)
+probes = Table(
+    "probes",
+    tables,
+    Column("owner", String, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The job is ours to run; the attempt is already counted."""
+
+    attempt: int
+    deaths: int
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The job runs under somebody else's lease."""
+
+    owner: str
+    left_s: float
+    """Seconds until that lease ends, unless it is renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job was finished before: this is its answer."""
+
+    outcome: Outcome
+    generation_time_s: float
+    """Seconds that its picture took then; 0.0 for an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The same id was used with another body."""
+
+
+Begun = Started | Elsewhere | Finished | Conflict
+
+_CALLED_OFF = Finished(Cancelled(CANCELLED_FAULT), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a step works with: a transaction, and who does it."""
+
+    connection: Connection
+    owner: str
+    clock: Callable[[Connection], int]
+    alive: Callable[[str], bool]
+    """Whether something speaks against the death of an owner whose lease has not ended."""
+
+    def now_ms(self) -> int:
+        """Return the time; to be read after the row was locked."""
+        return self.clock(self.connection)
+
+
+# ---------------------------------------------------------------- begin
+
+
+def begin(job: Job, looked_up: bool, desk: Desk) -> Begun:  # noqa: FBT001 - bound by partial
+    """Start a job, or tell what stands in the way."""
+    row = _locked(job.id, desk)
+    now = desk.now_ms()
+    if row is not None:
+        earlier = _earlier(job, row, now, desk) if _speaks(row, looked_up) else None
+        if earlier is not None:
+            return earlier
+        if not _speaks(row, looked_up):
+            forget([job.id], desk.connection)
+            row = None
+    if _is_called_off(job, desk.connection):
+        _call_off(job, row, now, desk)
+        return _CALLED_OFF
+    return _start(job, row, now, desk)
+
+
+def _speaks(row: Any, looked_up: bool) -> bool:  # noqa: FBT001 - as above
+    """Whether a row is about this very request. One that runs is joined by any equal request."""
+    return looked_up or State(row.state) is State.RUNNING
+
+
+def _earlier(job: Job, row: Any, now: int, desk: Desk) -> Begun | None:
+    """Return what the row answers to this request, or None if it has to be run."""
+    if row.body_sha256 != job.body_sha256:
+        return Conflict()
+    match State(row.state):
+        case State.RUNNING if _is_elsewhere(row, now, desk):
+            # A clock that was set back must not keep anybody waiting longer than a lease.
+            return Elsewhere(row.owner, min(row.lease_until - now, LEASE_MS) / 1000)
+        case State.CANCELLED:
+            return _CALLED_OFF
+        case State.SUCCEEDED:
+            return _picture(row, desk.connection)
+        case State.FAILED:
+            return _failure(row)
+        case State.NEW | State.RUNNING | State.EXPIRED | State.ABANDONED:
+            return None
+
+
+def _is_elsewhere(row: Any, now: int, desk: Desk) -> bool:
+    """Whether somebody else holds a live lease."""
+    return row.owner != desk.owner and row.lease_until > now and desk.alive(row.owner)
+
+
+def _picture(row: Any, connection: Connection) -> Finished | None:
+    data = connection.execute(select(images.c.data).where(images.c.job_id == row.id)).scalar()
+    if data is None:
+        return None
+    try:
+        facts = ResultFacts.model_validate_json(row.facts)
+    except ValidationError:
+        # Written by another version of ours: draw it again.
+        return None
+    replayed = facts.model_copy(update={"replayed": True})
+    return Finished(Succeeded(replayed, bytes(data)), facts.generation_time)
+
+
+_ERROR = TypeAdapter(ErrorInfo)
+
+
+def _failure(row: Any) -> Finished | None:
+    try:
+        info = _ERROR.validate_json(row.error)
+    except ValidationError:
+        return None
+    fault = Fault(info.code, info.message, info.details)
+    return None if fault.retryable else Finished(Failed(fault), 0.0)
+
+
+def _is_called_off(job: Job, connection: Connection) -> bool:
+    """Whether a cancel came before that speaks for this job's user.
+
+    A job of nobody in particular may be called off by anybody.
+    """
+    theirs = or_(
+        cancels.c.any_job,
+        literal(job.user_id is None),
+        cancels.c.user_id == (job.user_id or ""),
+    )
+    found = select(cancels.c.job_id).where(cancels.c.job_id == job.id, theirs).limit(1)
+    return connection.execute(found).first() is not None
+
+
+def _call_off(job: Job, row: Any, now: int, desk: Desk) -> None:
+    if row is None:
+        move(State.NEW, State.CANCELLED)
+        _insert(job, {"state": State.CANCELLED, "attempts": 0, "updated": now}, desk)
+    elif State(row.state) in {State.NEW, State.RUNNING}:
+        state = move(State(row.state), State.CANCELLED)
+        _update(job.id, {"state": state, "updated": now}, desk.connection)
+
+
+def _start(job: Job, row: Any, now: int, desk: Desk) -> Started:
+    values = {"state": State.RUNNING, "lease_until": now + LEASE_MS, "updated": now}
+    if row is None:
+        move(State.NEW, State.RUNNING)
+        _insert(job, {**values, "attempts": 1}, desk)
+        return Started(attempt=1, deaths=0)
+    move(State(row.state), State.RUNNING)
+    _clear([job.id], desk.connection)
+    attempt = row.attempts + 1
+    ours = {"owner": desk.owner, "attempts": attempt, "facts": None, "error": None}
+    _update(job.id, {**values, **ours, "image_bytes": 0}, desk.connection)
+    return Started(attempt, row.deaths)
+
+
+def _insert(job: Job, values: dict[str, Any], desk: Desk) -> None:
+    row = {
+        "id": job.id,
+        "body_sha256": job.body_sha256,
+        "user_id": job.user_id,
+        "deaths": 0,
+        "owner": desk.owner,
+        "lease_until": 0,
+        "image_bytes": 0,
+    }
+    desk.connection.execute(insert(jobs).values({**row, **values}))
+
+
+# ---------------------------------------------------------------- run
+
+
+def renew(desk: Desk) -> None:
+    """Prolong the lease of every job that we run, ended or not, unless it was taken over."""
+    ours = and_(jobs.c.owner == desk.owner, jobs.c.state == State.RUNNING)
+    until = desk.now_ms() + LEASE_MS
+    desk.connection.execute(update(jobs).where(ours).values(lease_until=until))
+
+
+def count_death(job_id: str, desk: Desk) -> int:
+    """Count a death of the GPU process; whoever saw it."""
+    _update(job_id, {"deaths": jobs.c.deaths + 1}, desk.connection)
+    found = select(jobs.c.deaths).where(jobs.c.id == job_id)
+    deaths = desk.connection.execute(found).scalar_one_or_none()
+    if deaths is None:
+        raise StoreLostError("the row of a running job is gone; nobody but others removes it")
+    return int(deaths)
+
+
+def finish(job_id: str, outcome: Outcome, desk: Desk) -> bool:
+    """Write the end of a job, if it runs and nobody else holds its lease."""
+    row = _locked(job_id, desk)
+    now = desk.now_ms()
+    if row is None or State(row.state) is not State.RUNNING or _is_elsewhere(row, now, desk):
+        return False
+    values: dict[str, Any] = {
+        "state": move(State.RUNNING, FINAL_STATE[type(outcome)]),
+        "updated": now,
+    }
+    if isinstance(outcome, Succeeded):
+        values |= {
+            "facts": outcome.facts.model_dump_json(),
+            "image_bytes": len(outcome.image),
+        }
+        desk.connection.execute(insert(images).values(job_id=job_id, data=outcome.image))
+    fault = getattr(outcome, "fault", None)
+    if fault is not None:
+        values["error"] = fault.info().model_dump_json()
+    _update(job_id, values, desk.connection)
+    if _stays(outcome):
+        # The row itself answers from now on; an old cancel must not meet a later namesake.
+        desk.connection.execute(delete(cancels).where(cancels.c.job_id == job_id))
+    return True
+
+
+def _stays(outcome: Outcome) -> bool:
+    if FINAL_STATE[type(outcome)] is State.FAILED:
+        return not getattr(outcome, "fault").retryable  # noqa: B009 - every failure has one
+    return isinstance(outcome, (Succeeded, Cancelled))
+
+
+# ---------------------------------------------------------------- cancel, answer, probe
+
+
+def remember_cancel(job_id: str, user_id: str | None, any_job: bool, desk: Desk) -> None:  # noqa: FBT001 - as above
+    """Write a cancel down for the next start of a job that has not ended."""
+    row = _locked(job_id, desk)
+    if row is not None and State(row.state) not in {State.NEW, State.RUNNING}:
+        return
+    values = {
+        "job_id": job_id,
+        "user_id": user_id or "",
+        "any_job": any_job,
+        "created": desk.now_ms(),
+    }
+    # Repeated, it counts from now; the power to cancel any job is not lost by it.
+    renewed = {"created", "any_job"} if any_job else {"created"}
+    _put(desk.connection, cancels, values, renewed)
+
+
+def answered(job_id: str, address: str, desk: Desk) -> None:
+    """Write down that an address has its answer."""
+    values = {"job_id": job_id, "address": address, "created": desk.now_ms()}
+    _put(desk.connection, answers, values)
+
+
+def was_answered(job_id: str, address: str, desk: Desk) -> bool:
+    """Whether an address has its answer to the job's latest run."""
+    found = select(answers.c.job_id).where(
+        answers.c.job_id == job_id, answers.c.address == address
+    )
+    return desk.connection.execute(found).first() is not None
+
+
+def probe(desk: Desk) -> None:
+    """Write a page and take it back."""
+    mine = probes.c.owner == desk.owner
+    desk.connection.execute(delete(probes).where(mine))
+    desk.connection.execute(insert(probes).values(owner=desk.owner, data=bytes(8192)))
+    desk.connection.execute(delete(probes).where(mine))
+
+
+# ---------------------------------------------------------------- rows
+
+
+def forget(job_ids: list[str], connection: Connection) -> None:
+    """Remove jobs with all that hangs on them."""
+    connection.execute(delete(jobs).where(jobs.c.id.in_(job_ids)))
+    _clear(job_ids, connection)
+
+
+def _clear(job_ids: list[str], connection: Connection) -> None:
+    """Remove what an earlier run left: its picture, and who was told of its end."""
+    connection.execute(delete(images).where(images.c.job_id.in_(job_ids)))
+    connection.execute(delete(answers).where(answers.c.job_id.in_(job_ids)))
+
+
+def _locked(job_id: str, desk: Desk) -> Any:
+    found = select(jobs).where(jobs.c.id == job_id).with_for_update()
+    return desk.connection.execute(found).one_or_none()
+
+
+def _update(job_id: str, values: dict[str, Any], connection: Connection) -> None:
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
+
+
+def _put(
+    connection: Connection,
+    table: Table,
+    values: dict[str, Any],
+    renewed: Collection[str] = (),
+) -> None:
+    """Insert a row, or leave the one that is there but for the columns to renew."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(values)
+    if renewed:
+        change = {name: values[name] for name in renewed}
+        statement = statement.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns), set_=change
+        )
+    else:
+        statement = statement.on_conflict_do_nothing()
+    connection.execute(statement)

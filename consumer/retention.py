@@ -1,0 +1,82 @@
+"""Retention: what the store forgets, by age and for room, a few rows at a time."""
+
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, tuple_
+
+from consumer.job import State
+from consumer.records import Desk, answers, cancels, forget, jobs
+
+BATCH = 50
+"""The most rows of one transaction: begin and finish wait for one at the most."""
+BATCH_BYTES = 8 * 1024 * 1024
+"""Beyond so many bytes of pictures a transaction takes no more; it takes one in any case."""
+DAY_S = 86_400
+
+_ENDED = jobs.c.state.not_in([State.NEW, State.RUNNING])
+
+
+def remove_old(ttl_s: int, desk: Desk) -> int:
+    """Remove some jobs that ended more than `ttl_s` ago; return how many."""
+    now = desk.now_ms()
+    oldest = now - ttl_s * 1000
+    # What a killed service left running and nobody brought again is over after a day, too.
+    left = min(oldest, now - DAY_S * 1000)
+    past = or_(
+        and_(_ENDED, jobs.c.updated < oldest),
+        and_(jobs.c.updated < left, jobs.c.lease_until < left),
+    )
+    return _remove(_batch(past, desk), desk)
+
+
+def make_room(max_bytes: int, desk: Desk) -> int:
+    """Remove some of the oldest pictures, as far as all take more than `max_bytes`."""
+    total = desk.connection.execute(select(func.sum(jobs.c.image_bytes))).scalar() or 0
+    excess = int(total) - max_bytes
+    if excess <= 0:
+        return 0
+    surplus = []
+    for job_id, size in _batch(and_(_ENDED, jobs.c.image_bytes > 0), desk):
+        if excess <= 0:
+            break
+        surplus.append((job_id, size))
+        excess -= size
+    return _remove(surplus, desk)
+
+
+def remove_traces(ttl_s: int, desk: Desk) -> int:
+    """Remove some cancels and answers that are older than `ttl_s`; return how many."""
+    oldest = desk.now_ms() - ttl_s * 1000
+    removed = 0
+    for table in (cancels, answers):
+        key = list(table.primary_key.columns)
+        past = select(*key).where(table.c.created < oldest).limit(BATCH)
+        rows = desk.connection.execute(past.with_for_update(skip_locked=True)).all()
+        if rows:
+            named = tuple_(*key).in_([tuple(row) for row in rows])
+            desk.connection.execute(delete(table).where(named))
+        removed += len(rows)
+    return removed
+
+
+def _batch(which: ColumnElement[bool], desk: Desk) -> list[tuple[str, int]]:
+    """Return ids of the oldest, with the bytes of their pictures."""
+    found = (
+        select(jobs.c.id, jobs.c.image_bytes)
+        .where(which)
+        .order_by(jobs.c.updated)
+        .limit(BATCH)
+        # What another consumer is pruning is passed over: each would wait for the other's rows.
+        .with_for_update(skip_locked=True)
+    )
+    batch, size = [], 0
+    for row in desk.connection.execute(found).all():
+        batch.append((row.id, row.image_bytes))
+        size += row.image_bytes
+        if size > BATCH_BYTES:
+            break
+    return batch
+
+
+def _remove(batch: list[tuple[str, int]], desk: Desk) -> int:
+    if batch:
+        forget([job_id for job_id, _ in batch], desk.connection)
+    return len(batch)
