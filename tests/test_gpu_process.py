@@ -19,6 +19,7 @@ from consumer.gpu.process import (
     DrawingFailedError,
     DrawingStoppedError,
     GpuDiedError,
+    GpuLimits,
     GpuProcess,
     GpuStartError,
     GpuState,
@@ -62,6 +63,10 @@ def command(prompt="x", job_id="job-1"):
     return Generate(job_id, prompt, 64, 48, 7, 8, 0.0)
 
 
+def limits(**changes):
+    return GpuLimits(**{"job_timeout_s": PATIENCE_S, **changes})
+
+
 def ignore(step, steps):
     pass
 
@@ -89,7 +94,8 @@ class Drawing:
 @contextlib.asynccontextmanager
 async def running(load=load(), **options):  # noqa: B008 - a frozen value
     """A GPU process that is supervised and ready; stopped at the end."""
-    gpu = GpuProcess(load, **{"job_timeout_s": PATIENCE_S, **options})
+    on_change = options.pop("on_change", lambda _: None)
+    gpu = GpuProcess(load, limits(**options), on_change)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gpu.run())
         await gpu.wait_ready()
@@ -160,7 +166,7 @@ async def test_a_picture_that_fails_has_its_code_and_the_child_goes_on(word, cod
             await Drawing(gpu, word)
         assert caught.value.code == code
         await Drawing(gpu)
-        assert (gpu.pid, gpu.restarts) == (pid, 0)
+        assert (gpu.pid, gpu.restarts.total()) == (pid, 0)
 
 
 # ---------------------------------------------------------------- cancel
@@ -198,7 +204,7 @@ async def test_a_picture_is_called_off_while_it_is_drawn():
 async def test_a_picture_is_called_off_while_there_is_no_child(monkeypatch):
     """A stop ends the wait for a model that does not come."""
     monkeypatch.setattr(process, "BACKOFF_S", (3600.0,))
-    gpu = GpuProcess(load("tests.test_gpu_process:DiesLoading"), job_timeout_s=PATIENCE_S)
+    gpu = GpuProcess(load("tests.test_gpu_process:DiesLoading"), limits())
     async with asyncio.TaskGroup() as tasks:
         supervisor = tasks.create_task(gpu.run())
         drawing = Drawing(gpu)
@@ -222,7 +228,7 @@ async def test_a_killed_child_is_told_and_replaced(gate):
             await drawing
         assert (await Drawing(gpu)).forwards == 8
         assert gpu.pid != pid
-        assert gpu.restarts == 1
+        assert gpu.restarts == {"died": 1}
 
 
 async def test_a_child_that_leaves_in_a_picture_is_told_and_replaced():
@@ -267,11 +273,7 @@ async def test_many_deaths_in_a_row_are_told_as_a_broken_gpu(monkeypatch):
         if states.count(GpuState.DEFUNCT) == 2:
             defunct_twice.set()
 
-    gpu = GpuProcess(
-        load("tests.test_gpu_process:DiesLoading"),
-        job_timeout_s=PATIENCE_S,
-        on_change=on_change,
-    )
+    gpu = GpuProcess(load("tests.test_gpu_process:DiesLoading"), limits(), on_change)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gpu.run())
         await defunct_twice.wait()
@@ -294,7 +296,7 @@ async def test_many_deaths_in_a_row_are_told_as_a_broken_gpu(monkeypatch):
 )
 async def test_a_model_that_cannot_be_loaded_ends_the_start(wanted, permanent, sentence):
     """The child's sentence comes up as GpuStartError, which knows whether a restart may help."""
-    gpu = GpuProcess(wanted, job_timeout_s=PATIENCE_S)
+    gpu = GpuProcess(wanted, limits())
     with pytest.raises(GpuStartError, match=sentence) as caught:
         await gpu.run()
     assert caught.value.permanent is permanent
@@ -321,7 +323,7 @@ async def test_stop_twice_is_harmless():
 
 async def test_stop_before_a_start_is_harmless():
     """What was never started can be stopped, and does not start afterwards."""
-    gpu = GpuProcess(load(), job_timeout_s=PATIENCE_S)
+    gpu = GpuProcess(load(), limits())
     await gpu.stop()
     await gpu.run()
     assert gpu.pid is None
@@ -330,7 +332,7 @@ async def test_stop_before_a_start_is_harmless():
 @pytest.mark.parametrize("ticks", range(1, 9))
 async def test_stop_while_the_child_is_being_started_is_harmless(ticks):
     """However far the start has come, a stop ends it, and leaves no child behind."""
-    gpu = GpuProcess(load(), job_timeout_s=PATIENCE_S)
+    gpu = GpuProcess(load(), limits())
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gpu.run())
         for _ in range(ticks):
@@ -343,7 +345,7 @@ async def test_stop_while_the_child_is_being_started_is_harmless(ticks):
 async def test_stop_while_the_model_is_being_loaded_is_harmless():
     """A stop that meets the child's first words ends it like any other."""
     loading = asyncio.Event()
-    gpu = GpuProcess(load(), job_timeout_s=PATIENCE_S, on_change=lambda _: loading.set())
+    gpu = GpuProcess(load(), limits(), lambda _: loading.set())
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gpu.run())
         await loading.wait()
@@ -357,7 +359,7 @@ def _exists(pid):
 
 def test_the_last_words_of_a_child_do_not_undo_a_stop():
     """A Ready that is read after the stop changes nothing."""
-    gpu = GpuProcess(load(), job_timeout_s=1)
+    gpu = GpuProcess(load(), limits())
     gpu.state = GpuState.STOPPED
     gpu._became_ready(ready(load()))
     assert gpu.state is GpuState.STOPPED
@@ -365,11 +367,11 @@ def test_the_last_words_of_a_child_do_not_undo_a_stop():
 
 PARENT = """
 import asyncio
-from consumer.gpu.process import GpuProcess
+from consumer.gpu.process import GpuLimits, GpuProcess
 from tests.test_gpu_process import command, load
 
 async def main():
-    gpu = GpuProcess(load(), job_timeout_s=3600)
+    gpu = GpuProcess(load(), GpuLimits(job_timeout_s=3600))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gpu.run())
         await gpu.wait_ready()
@@ -408,7 +410,7 @@ def _gone(pidfd):
 def test_only_the_moves_of_the_table_are_made(state, to):
     """A legal move is made and told; any other raises, changes nothing and tells nobody."""
     told = []
-    gpu = GpuProcess(load(), job_timeout_s=1, on_change=told.append)
+    gpu = GpuProcess(load(), limits(), told.append)
     gpu.state = state
     if to in process.TRANSITIONS[state]:
         gpu._move(to, "moved")
