@@ -193,9 +193,9 @@ class GpuProcess:
         self, reason: Parting, note: str, child: Child | None = None
     ) -> None:
         """Count a death, or a start that failed, and wait before the next start."""
-        self._move_child(GpuState.DEAD, note)
         self.restarts[reason] += 1
         self._failed_starts = 0 if child and child.loaded else self._failed_starts + 1
+        self._move_child(GpuState.DEAD, note)
         self._fail(child.culprit if child else NOBODY)
         wait_s = BACKOFF_S[min(self._breaker.failures, len(BACKOFF_S)) - 1]
         with contextlib.suppress(TimeoutError):

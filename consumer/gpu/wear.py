@@ -38,8 +38,5 @@ class Wear:
         )
 
     def growth(self, memory: dict[str, int]) -> int:
-        """Return by how many bytes the worst reading is beyond the need."""
-        return max(
-            (memory.get(key, 0) - self.needed.get(key, 0) for key in WATCHED),
-            default=0,
-        )
+        """Return by how many bytes the worst reading is beyond the need; 0 where none is."""
+        return max(0, *(memory.get(key, 0) - self.needed.get(key, 0) for key in WATCHED))
