@@ -3,6 +3,7 @@
 import json
 import socket
 import stat
+import weakref
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from consumer.gpu.pipeline import (
     LoadError,
     NanOutputError,
+    OutOfMemoryError,
     PromptTooLongError,
     StopDrawingError,
+    checked,
 )
 from consumer.gpu.protocol import Generate, Load
 from schemas.sizes import LISTED_SIZES
@@ -258,7 +261,92 @@ def test_what_is_no_picture_is_never_given_for_one(new_pipeline, poison, sentenc
     with torch.no_grad():
         poison(pipeline._pipe, torch)
     with pytest.raises(NanOutputError, match=sentence):
-        pipeline.draw(command(), ignore)
+        checked(pipeline.draw(command(), ignore))
+
+
+# ---------------------------------------------------------------- too little memory
+
+
+def _tiles_decoded(monkeypatch, pipeline):
+    """The sizes in pixels of what the decoder is given from now on, a piece each."""
+    sizes, decoder = [], pipeline._pipe.vae.decoder
+    forward = decoder.forward
+
+    def counted(latents, *more, **options):
+        sizes.append(tuple(8 * side for side in latents.shape[:-3:-1]))
+        return forward(latents, *more, **options)
+
+    monkeypatch.setattr(decoder, "forward", counted)
+    return sizes
+
+
+def test_a_picture_in_tiles_is_nearly_the_same(pipeline, monkeypatch):
+    """The decoder sees no more than 512 pixels a side at once, and the seams are not to be seen."""
+    wanted = {"size": (1024, 768), "forwards": 2}
+    whole = pipeline.draw(command(**wanted), ignore).pixels
+    sizes = _tiles_decoded(monkeypatch, pipeline)
+    tiled = pipeline.draw(command(**wanted, tiled=True), ignore).pixels
+    assert len(sizes) > 1
+    assert max(max(size) for size in sizes) == 512
+    assert tiled.shape == whole.shape
+    assert not np.array_equal(tiled, whole)
+    assert np.abs(tiled.astype(int) - whole).mean() < 2
+
+
+def test_tiles_are_for_one_picture(pipeline, monkeypatch):
+    """After a picture in tiles the next is decoded in one piece, to the same pixels as before."""
+    wanted = {"size": (768, 768), "forwards": 1}
+    before = pipeline.draw(command(**wanted), ignore).pixels
+    pipeline.draw(command(**wanted, tiled=True), ignore)
+    sizes = _tiles_decoded(monkeypatch, pipeline)
+    after = pipeline.draw(command(**wanted), ignore).pixels
+    assert sizes == [(768, 768)]
+    assert np.array_equal(before, after)
+
+
+def test_tiles_are_taken_back_from_a_picture_that_fails(pipeline, monkeypatch):
+    """What ends a picture in tiles, a stop or an error, does not leave them to the next."""
+
+    def stop(*_):
+        raise StopDrawingError
+
+    with pytest.raises(StopDrawingError):
+        pipeline.draw(command(size=(768, 768), forwards=1, tiled=True), stop)
+    sizes = _tiles_decoded(monkeypatch, pipeline)
+    pipeline.draw(command(size=(768, 768), forwards=1), ignore)
+    assert sizes == [(768, 768)]
+
+
+def test_another_class_draws_in_tiles(other, monkeypatch):
+    """The decoder of any other pipeline that can do it does it too."""
+    pipeline, _ = other
+    sizes = _tiles_decoded(monkeypatch, pipeline)
+    drawn = pipeline.draw(command("a", (768, 512), forwards=1, tiled=True), ignore)
+    assert drawn.pixels.shape == (512, 768, 3)
+    assert max(max(size) for size in sizes) == 512
+
+
+def test_too_little_memory_is_told_and_the_cache_is_given_back(pipeline, monkeypatch):
+    """An allocation that fails is OutOfMemoryError, raised when nothing of the picture is held."""
+    import torch
+
+    held, given_back = [], []
+
+    class Held:
+        pass
+
+    def refuse(*_):
+        mine = Held()
+        held.append(weakref.ref(mine))
+        raise torch.OutOfMemoryError("HIP out of memory")
+
+    monkeypatch.setattr(
+        torch.cuda, "empty_cache", lambda: given_back.append([each() for each in held])
+    )
+    with pytest.raises(OutOfMemoryError, match="too little memory for 256x256"):
+        pipeline.draw(command(), refuse)
+    assert given_back == [[None]]
+    assert pipeline.draw(command(forwards=1), ignore).forwards == 1
 
 
 # ---------------------------------------------------------------- other models

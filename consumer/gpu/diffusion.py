@@ -33,6 +33,9 @@ MAX_TOKENS = 512
 ACTIVATION_BYTES = 4 << 30
 """Room for activations at 1024x1024 in bf16, transformer and VAE (estimate from the shapes)."""
 
+TILE_SIZES = {"tile_sample_min_size": 512, "tile_latent_min_size": 64}
+"""Of the decoder, in pixels and in latents: an attribute of diffusers' AutoencoderKL each."""
+
 _CALL = ("prompt", "width", "height", "num_inference_steps", "guidance_scale", "generator")
 _CALL_MORE = ("output_type", "callback_on_step_end")
 
@@ -128,21 +131,24 @@ class DiffusionPipeline:
         if self._device.type != "cpu":
             torch.cuda.reset_peak_memory_stats(self._device)
         try:
-            with torch.no_grad():
+            with (
+                torch.no_grad(),
+                _tiles(getattr(self._pipe, "vae", None), wanted=command.tiled),
+            ):
                 if isinstance(self._pipe, ZImagePipeline):
                     return self._draw_z_image(command, on_step)
                 return self._draw_other(command, on_step)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise OutOfMemoryError(
-                f"The GPU has too little memory for {command.width}x{command.height}."
-            ) from error
+        except torch.OutOfMemoryError:
+            # Raised below: here the traceback still holds the tensors of the frames it went through.
+            problem = f"The GPU has too little memory for {command.width}x{command.height}."
         except torch.AcceleratorError as error:
             raise DeviceLostError(str(error)) from error
         finally:
             if self._offloaded:
                 # An aborted call leaves the transformer on the card, next to the text encoder.
                 self._pipe.maybe_free_model_hooks()
+        torch.cuda.empty_cache()
+        raise OutOfMemoryError(problem)
 
     def _draw_z_image(self, command: Generate, on_step: OnStep) -> Drawn:
         self._count_tokens(command.prompt)
@@ -238,11 +244,7 @@ class DiffusionPipeline:
             return _pixels(vae.decode(latents, return_dict=False)[0])
 
     def _drawn(self, pixels: torch.Tensor, seconds: dict[str, float]) -> Drawn:
-        array = pixels.cpu().numpy()
-        flat = array.reshape(-1)
-        if (flat[3:] == flat[:-3]).all():  # every pixel is the one before
-            raise NanOutputError("The picture is one flat colour.")
-        return Drawn(array, self._forwards, seconds, _memory(self._device))
+        return Drawn(pixels.cpu().numpy(), self._forwards, seconds, _memory(self._device))
 
     @contextlib.contextmanager
     def _timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
@@ -379,6 +381,27 @@ def _pixels(image: torch.Tensor) -> torch.Tensor:
         raise NanOutputError("The decoder gave values that are no numbers.")
     scaled = image[0].float().mul(127.5).add(127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+@contextlib.contextmanager
+def _tiles(vae: Any, *, wanted: bool) -> Iterator[None]:
+    """Decode in tiles meanwhile: the peak of memory is that of a tile, seams are blended.
+
+    Set for one picture and taken back: a tiled picture is a little different, and slower. Without
+    the two sizes diffusers leaves what is no larger than 1024x1024 in one piece.
+    """
+    names = [name for name in ("use_tiling", *TILE_SIZES) if hasattr(vae, name)]
+    if not wanted or not names:
+        yield
+        return
+    before = {name: getattr(vae, name) for name in names}
+    try:
+        for name in names:
+            setattr(vae, name, TILE_SIZES.get(name, True))
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(vae, name, value)
 
 
 @contextlib.contextmanager

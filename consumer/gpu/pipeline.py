@@ -88,3 +88,16 @@ def pipeline_named(name: str) -> Pipeline:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise LoadError(f"There is no pipeline {name}: {error}.", permanent=True) from error
     return made
+
+
+def checked(drawn: Drawn) -> Drawn:
+    """Return a picture that is one. Raises NanOutputError for one flat colour.
+
+    Values that are no numbers become one flat colour as 8-bit pixels, whatever the pipeline.
+    """
+    pixels = drawn.pixels
+    first = pixels[0, 0]
+    # Nearly every picture is through after its first row.
+    if (pixels[0] == first).all() and (pixels == first).all():
+        raise NanOutputError("The picture is one flat colour.")
+    return drawn

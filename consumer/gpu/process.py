@@ -2,55 +2,46 @@
 
 import asyncio
 import contextlib
-import os
-import socket
-import sys
-import time
-from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeVar
 
-from consumer.gpu.protocol import (
-    PREFIX_BYTES,
-    Cancel,
-    Done,
-    Failed,
-    Generate,
-    Load,
-    LoadFailed,
-    Loading,
-    Message,
-    ProtocolError,
-    Ready,
-    Step,
-    Stopped,
-    decode,
-    encode,
-    lengths,
+from consumer.gpu.breaker import NOBODY, Breaker
+from consumer.gpu.child import Child, Ears, Parting, spawn
+from consumer.gpu.limits import GpuLimits
+from consumer.gpu.pace import Pace
+from consumer.gpu.picture import (
+    DrawingFailedError,
+    DrawingStoppedError,
+    Frame,
+    GpuDiedError,
+    GpuError,
+    GpuTimeoutError,
+    OnStep,
+    Picture,
 )
+from consumer.gpu.protocol import Done, Failed, Generate, Load, LoadFailed, Ready, Stopped
 
-T = TypeVar("T")
+__all__ = [
+    "DrawingFailedError",
+    "DrawingStoppedError",
+    "Frame",
+    "GpuDefunctError",
+    "GpuDiedError",
+    "GpuError",
+    "GpuLimits",
+    "GpuProcess",
+    "GpuStartError",
+    "GpuState",
+    "GpuTimeoutError",
+    "OnStep",
+    "Pace",
+]
 
-RECEIVE_BYTES = 1 << 18
-HANDOVER_ROUNDS = 16
-"""Rounds of the event loop between the news that a picture is drawn and the receipt of its pixels.
-
-More than it takes until the next picture is asked for: the GPU would wait for 3 MB otherwise.
-"""
-LEAVE_GRACE_S = 0.5
-TERMINATE_GRACE_S = 5.0
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Waits before a replacement, by deaths in a row since the last picture."""
-DEFUNCT_AFTER = 5
-"""Deaths in a row after which we say that the GPU is broken; we keep trying."""
-
-CPU_ENVIRONMENT = {
-    # glibc gives a 2 MB buffer back to the kernel and faults it in again, at every layer.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-}
+"""Waits before a replacement, by failures in a row since the last picture."""
+NOT_THE_GPUS_DOING = {"invalid_request"}
+CANARY_SIDE, CANARY_FORWARDS = 256, 2
 
 
 class GpuState(StrEnum):
@@ -62,44 +53,30 @@ class GpuState(StrEnum):
     BUSY = "busy"
     DEAD = "dead"
     DEFUNCT = "defunct"
+    """The GPU is taken for broken; children come and go under it, and draw test pictures only."""
     STOPPED = "stopped"
 
 
 TRANSITIONS: dict[GpuState, frozenset[GpuState]] = {
     GpuState.STARTING: frozenset({GpuState.LOADING, GpuState.DEAD, GpuState.STOPPED}),
-    GpuState.LOADING: frozenset(
-        {GpuState.LOADING, GpuState.READY, GpuState.DEAD, GpuState.STOPPED}
-    ),
+    GpuState.LOADING: frozenset({GpuState.READY, GpuState.DEAD, GpuState.STOPPED}),
     GpuState.READY: frozenset({GpuState.BUSY, GpuState.DEAD, GpuState.STOPPED}),
-    GpuState.BUSY: frozenset({GpuState.READY, GpuState.DEAD, GpuState.STOPPED}),
+    GpuState.BUSY: frozenset(
+        {
+            GpuState.READY,
+            GpuState.STARTING,  # recycled
+            GpuState.DEAD,
+            GpuState.DEFUNCT,
+            GpuState.STOPPED,
+        }
+    ),
     GpuState.DEAD: frozenset({GpuState.STARTING, GpuState.DEFUNCT, GpuState.STOPPED}),
-    GpuState.DEFUNCT: frozenset({GpuState.STARTING, GpuState.STOPPED}),
+    GpuState.DEFUNCT: frozenset({GpuState.READY, GpuState.STOPPED}),
     GpuState.STOPPED: frozenset(),
 }
 
-
-class GpuError(Exception):
-    """A picture cannot be had from the child."""
-
-
-class GpuDiedError(GpuError):
-    """The child died with the picture in it."""
-
-
-class GpuTimeoutError(GpuError):
-    """The child did not finish within the hard limit and was killed."""
-
-
-class DrawingStoppedError(GpuError):
-    """The picture was stopped as asked."""
-
-
-class DrawingFailedError(GpuError):
-    """The child says why there is no picture; it goes on."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+DEATHS = {Parting.DIED, Parting.HUNG}
+REPLACING = {GpuState.DEAD, GpuState.STARTING, GpuState.LOADING}
 
 
 class GpuStartError(Exception):
@@ -110,70 +87,71 @@ class GpuStartError(Exception):
         self.permanent = permanent
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A picture as it came from the child: `pixels` is H x W x 3, uint8 sRGB, row by row."""
-
-    pixels: bytearray
-    width: int
-    height: int
-    forwards: int
-    seconds: dict[str, float]
-    memory: dict[str, int]
-    started: float
-    """Monotonic seconds at which its turn on the GPU began."""
-
-
-OnStep = Callable[[int, int], None]
+class GpuDefunctError(Exception):
+    """The GPU is broken for good as far as we can see; somebody else may restart more than us."""
 
 
 class GpuProcess:
-    """One child at a time, replaced when it dies; draws one picture at a time, in turn."""
+    """One child at a time, replaced when it dies; draws one picture at a time, in turn.
+
+    Every change is made where its cause is heard, without a pause between the two: in the reader
+    of the child's socket, in a call of `generate`, or by the supervisor after a child's end.
+    """
 
     def __init__(
-        self,
-        load: Load,
-        *,
-        job_timeout_s: float,
-        on_change: Callable[[str], None] = lambda _: None,
+        self, load: Load, limits: GpuLimits, on_change: Callable[[str], None] = lambda _: None
     ) -> None:
         self._load = load
-        self._job_timeout_s = job_timeout_s
+        self._limits = limits
         self._on_change = on_change
-        self._turn = asyncio.Lock()
-        self._child: _Child | None = None
-        self._available = asyncio.Event()
-        self._deaths_in_a_row = 0
+        self._line: deque[Picture] = deque()
+        self._child: Child | None = None
+        self._breaker = Breaker()
+        self._failed_starts = 0
+        self._moved = asyncio.Event()
         self.state = GpuState.STARTING
         self.ready: Ready | None = None
-        self.restarts = 0
+        self.restarts: Counter[str] = Counter()
+        """Replacements by reason, the values of Parting."""
+        self.pace = Pace(limits)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child of the moment."""
+        return self._child.pid if self._child else None
+
+    @property
+    def usable(self) -> bool:
+        """Whether work may be taken: there is a child, or the first try for its successor runs."""
+        if self.state in {GpuState.READY, GpuState.BUSY}:
+            return True
+        return self.state in REPLACING and self.ready is not None and self._failed_starts == 0
 
     # ------------------------------------------------------------ supervise
 
     async def run(self) -> None:
-        """Keep a child alive until `stop`.
+        """Keep a child alive until `stop`; whoever waits for a picture at the end is told so.
 
         Raises:
             GpuStartError: if the model cannot be loaded and no earlier child could.
+            GpuDefunctError: if the GPU was taken for broken and no test picture came out in time.
         """
-        while not self._stopped():
-            child = self._child = await _Child.spawn(self._load)
-            try:
-                if self._stopped():  # while it was spawned
-                    await child.end()
-                else:
-                    self._move(GpuState.LOADING)
-                await child.serve(self._on_change, self._became_ready)
-            finally:
-                self._available.clear()
-                await child.end()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                proof = tasks.create_task(self._prove())
+                await self._keep_a_child()
+                proof.cancel()
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        finally:
             if not self._stopped():
-                await self._after_death(child)
+                self._move(GpuState.STOPPED)
+            self._send_home()
 
     async def wait_ready(self) -> Ready:
         """Return what was loaded, once a child is ready to draw."""
         while self.ready is None:
-            await self._available.wait()
+            await self._moved.wait()
         return self.ready
 
     async def stop(self) -> None:
@@ -181,298 +159,223 @@ class GpuProcess:
         if self._stopped():
             return
         self._move(GpuState.STOPPED)
+        self._send_home()
         if self._child is not None:
+            self._child.dismiss(Parting.STOPPED)
             await self._child.end()
 
-    @property
-    def pid(self) -> int | None:
-        """Of the child of the moment."""
-        return self._child.pid if self._child else None
+    async def _keep_a_child(self) -> None:
+        ears = Ears(self._tell, self._became_ready, self._turn_over)
+        while not self._stopped():
+            try:
+                child = self._child = await spawn(self._load, ears, self.pace, self._limits)
+            except OSError as error:  # no memory for a process, or no descriptor
+                await self._after_death(Parting.DIED, f"no GPU process can be had: {error}")
+            else:
+                await self._live(child)
 
-    async def _after_death(self, child: "_Child") -> None:
-        self._move(GpuState.DEAD, f"the GPU process ended with code {child.exit_code}")
-        if child.load_failed and (child.load_failed.permanent or self.ready is None):
-            raise GpuStartError(
-                child.load_failed.message, permanent=child.load_failed.permanent
-            )
-        self.restarts += 1
-        self._deaths_in_a_row += 1
-        if self._deaths_in_a_row >= DEFUNCT_AFTER:
-            self._move(GpuState.DEFUNCT, f"{self._deaths_in_a_row} deaths without a picture")
-        await asyncio.sleep(BACKOFF_S[min(self._deaths_in_a_row - 1, len(BACKOFF_S) - 1)])
-        if not self._stopped():
+    async def _live(self, child: Child) -> None:
+        """See a child through its life."""
+        if self._stopped():  # while it was spawned
+            child.dismiss(Parting.STOPPED)
+        else:
+            self._move_child(GpuState.LOADING)
+        parting = await child.serve()
+        if self._stopped():
+            return
+        if parting in DEATHS:
+            _give_up_on_model(child.load_failed, loaded_before=self.ready is not None)
+            await self._after_death(parting, child.last_words, child)
+        else:
+            self.restarts[parting] += 1
+
+    async def _after_death(
+        self, reason: Parting, note: str, child: Child | None = None
+    ) -> None:
+        """Count a death, or a start that failed, and wait before the next start."""
+        self.restarts[reason] += 1
+        self._failed_starts = 0 if child and child.loaded else self._failed_starts + 1
+        self._move_child(GpuState.DEAD, note)
+        self._fail(child.culprit if child else NOBODY)
+        wait_s = BACKOFF_S[min(self._breaker.failures, len(BACKOFF_S)) - 1]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._until(self._stopped)
+        if self.state is GpuState.DEAD:
             self._move(GpuState.STARTING)
-
-    def _stopped(self) -> bool:
-        return self.state is GpuState.STOPPED
 
     def _became_ready(self, ready: Ready) -> None:
         if self._stopped():
             return  # its last words, read after a stop
         self.ready = ready
-        self._move(GpuState.READY, f"{ready.model} is loaded on {ready.device_name}")
-        self._available.set()
+        self._failed_starts = 0
+        self._move_child(GpuState.READY, f"{ready.model} is loaded on {ready.device_name}")
+        self._draw_next()
+
+    def _send_home(self) -> None:
+        """Tell those who wait that nothing will come any more."""
+        while self._line:
+            self._line.popleft().settle(DrawingStoppedError("the GPU process was stopped"))
+
+    # ------------------------------------------------------------ draw
+
+    async def generate(
+        self,
+        command: Generate,
+        on_step: OnStep,
+        stop: asyncio.Event,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> Frame:
+        """Draw a picture when its turn comes; `stop` ends the wait, or the picture at its next step.
+
+        `on_start` is called when the child gets the picture. Pictures are drawn in the order of
+        the calls.
+
+        Raises:
+            GpuError: in one of its forms.
+        """
+        if self._stopped() or stop.is_set():
+            raise DrawingStoppedError("stopped before its turn came")
+        loop = asyncio.get_running_loop()
+        picture = Picture(command, on_step, on_start, loop.create_future())
+        stopper = loop.create_task(stop.wait())
+        stopper.add_done_callback(lambda _: self._call_off(picture))
+        self._line.append(picture)
+        self._draw_next()
+        try:
+            return await picture.frame
+        finally:
+            stopper.cancel()
+            self._call_off(picture)
+
+    def _draw_next(self) -> None:
+        child = self._child
+        if self.state is GpuState.READY and self._line and child is not None and child.free:
+            self._move(GpuState.BUSY)
+            child.submit(self._line.popleft())
+
+    def _call_off(self, picture: Picture) -> None:
+        """Give up a picture that nobody wants: by its stop, or because its caller was cancelled."""
+        if picture.frame.done() and not picture.frame.cancelled():
+            return
+        if picture in self._line:
+            self._line.remove(picture)
+            picture.settle(DrawingStoppedError("stopped before its turn came"))
+        elif self._child is not None:
+            self._child.call_off(picture)
+
+    def _turn_over(self, picture: Picture, outcome: Done | Stopped | Failed) -> None:
+        """Let the next picture have its turn, unless this one's end says otherwise."""
+        if self._stopped():
+            return
+        match outcome:
+            case Done():
+                self._breaker = self._breaker.success()
+            case Failed(code=code) if self._breaker.open or code not in NOT_THE_GPUS_DOING:
+                self._fail(picture.command.id)
+        if self._breaker.open:
+            return
+        if isinstance(outcome, Done) and self._worn(outcome):
+            self._recycle()
+        else:
+            self._move(GpuState.READY)
+            self._draw_next()
+
+    # ------------------------------------------------------------ wear
+
+    def _worn(self, done: Done) -> bool:
+        allowed = self._limits.recycle_bytes
+        return bool(allowed and self._child and self._child.wear.growth(done.memory) > allowed)
+
+    def _recycle(self) -> None:
+        self._move(
+            GpuState.STARTING, "the memory of the GPU process has grown: a fresh one comes"
+        )
+        if self._child is not None:
+            self._child.dismiss(Parting.RECYCLED)
+
+    # ------------------------------------------------------------ break and prove
+
+    def _fail(self, culprit: str | None) -> None:
+        """Count a failure, and take the GPU for broken if it is one too many."""
+        self._breaker = self._breaker.failure(culprit, asyncio.get_running_loop().time())
+        if not self._breaker.open:
+            return
+        if self.state is not GpuState.DEFUNCT:
+            self._move(GpuState.DEFUNCT, f"{self._breaker.failures} failures without a picture")
+        if self._child is not None:
+            self._child.dismiss(Parting.DEFUNCT)
+
+    async def _prove(self) -> None:
+        """While the GPU is taken for broken, try it from time to time."""
+        while True:
+            await self._until(lambda: self._breaker.open)
+            try:
+                async with asyncio.timeout_at(self._breaker.exit_at(self._limits)):
+                    while self._breaker.open:
+                        await self._draw_canary()
+            except TimeoutError:
+                raise GpuDefunctError(
+                    f"The GPU failed {self._breaker.failures} times in a row, and no test picture "
+                    f"came out within {self._limits.defunct_exit_s:g} s."
+                ) from None
+
+    async def _draw_canary(self) -> None:
+        """Draw a picture of our own when it is due; its turn's end does the rest."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._breaker.canary_at(self._limits) - loop.time())
+        ready = await self.wait_ready()
+        child = await self._free_child()
+        canary = Picture(_canary(ready), _unheard, _unheard, loop.create_future())
+        child.submit(canary)
+        with contextlib.suppress(GpuError):
+            await canary.frame
+
+    async def _free_child(self) -> Child:
+        while self._child is None or not self._child.free:
+            await self._moved.wait()
+        return self._child
+
+    # ------------------------------------------------------------ move
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await self._moved.wait()
+
+    def _stopped(self) -> bool:
+        return self.state is GpuState.STOPPED
+
+    def _move_child(self, to: GpuState, note: str = "") -> None:
+        """Follow the child, unless its GPU is taken for broken: then only a picture counts."""
+        if self.state is GpuState.DEFUNCT:
+            self._tell(note)
+        else:
+            self._move(to, note)
 
     def _move(self, to: GpuState, note: str = "") -> None:
         if to not in TRANSITIONS[self.state]:
             raise RuntimeError(f"GPU process: {self.state} -> {to} is no legal move")
         self.state = to
+        self._tell(note)
+
+    def _tell(self, note: str) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
         self._on_change(note)
 
-    # ------------------------------------------------------------ draw
 
-    async def generate(self, command: Generate, on_step: OnStep, stop: asyncio.Event) -> Frame:
-        """Draw a picture when its turn comes; `stop` ends the wait, or the picture at its next step.
-
-        Raises:
-            GpuError: in one of its forms.
-        """
-        await _unless(stop, self._turn.acquire())
-        try:
-            await _unless(stop, self._available.wait())
-            child = self._child
-            if child is None:
-                raise GpuDiedError("there is no GPU process")
-            self._move(GpuState.BUSY)
-            picture = child.submit(command, on_step)
-            await self._within_limit(child, _drawn(child, picture, stop))
-        finally:
-            if self.state is GpuState.BUSY and self._available.is_set():
-                self._move(GpuState.READY)
-            self._turn.release()
-        # Its pixels take milliseconds to arrive; the next picture is begun meanwhile.
-        frame = await self._within_limit(child, picture.frame)
-        self._deaths_in_a_row = 0
-        return frame
-
-    async def _within_limit(self, child: "_Child", work: Awaitable[T]) -> T:
-        """Await `work` of this child, and end the child if it takes too long."""
-        try:
-            async with asyncio.timeout(self._job_timeout_s):
-                return await work
-        except TimeoutError:
-            # It may hang in a kernel: only its end frees the GPU.
-            self._available.clear()
-            await child.end()
-            raise GpuTimeoutError(f"no picture within {self._job_timeout_s:g} s") from None
+def _give_up_on_model(failed: LoadFailed | None, *, loaded_before: bool) -> None:
+    """Raise GpuStartError where another try would not help, or there was no good one yet."""
+    if failed is not None and (failed.permanent or not loaded_before):
+        raise GpuStartError(failed.message, permanent=failed.permanent)
 
 
-async def _drawn(child: "_Child", picture: "_Picture", stop: asyncio.Event) -> None:
-    """Return once the child is done with a picture, however it went; with `stop`, call it off."""
-    try:
-        await _unless(stop, picture.turn_over.wait())
-    except DrawingStoppedError:
-        child.send(Cancel(picture.id))
-        await picture.frame
-        raise
+def _canary(ready: Ready) -> Generate:
+    """Return a picture of our own: small, few steps, and nobody's."""
+    multiple = ready.size_multiple
+    side = -(-CANARY_SIDE // multiple) * multiple
+    return Generate("canary", "a canary in a cage", side, side, 1, CANARY_FORWARDS, 0.0)
 
 
-async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T:
-    """Await `work`. Raises DrawingStoppedError, and gives it up, if `stop` is set first."""
-    loop = asyncio.get_running_loop()
-    stopper = loop.create_task(stop.wait())
-    worker = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({worker, stopper}, return_when=asyncio.FIRST_COMPLETED)
-        if worker.done():
-            return worker.result()
-        raise DrawingStoppedError
-    finally:
-        stopper.cancel()
-        worker.cancel()
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A picture in hand."""
-
-    id: str
-    on_step: OnStep
-    started: float
-    turn_over: asyncio.Event
-    """The child is done with it; only its pixels may be still on their way."""
-    frame: asyncio.Future[Frame]
-
-
-class _Child:
-    """One child process, from its spawn to its end."""
-
-    def __init__(self, process: Process, connection: socket.socket) -> None:
-        self._process = process
-        self._connection = connection
-        self._picture: _Picture | None = None
-        self._arriving: _Picture | None = None
-        self.load_failed: LoadFailed | None = None
-
-    @classmethod
-    async def spawn(cls, load: Load) -> "_Child":
-        """Start a child and tell it what to load."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "consumer.gpu.worker",
-                "--fd",
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                env=_environment(load),
-            )
-        ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
-        child = cls(process, ours)
-        child.send(load)
-        return child
-
-    @property
-    def exit_code(self) -> int | None:
-        """Negative: the signal that ended it."""
-        return self._process.returncode
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
-    async def serve(
-        self, on_note: Callable[[str], None], on_ready: Callable[[Ready], None]
-    ) -> None:
-        """Read what the child says until it is gone."""
-        try:
-            while True:
-                message, payload = await self._receive()
-                match message:
-                    case Loading(note=note):
-                        on_note(note)
-                    case Ready() as ready:
-                        on_ready(ready)
-                    case LoadFailed() as failed:
-                        self.load_failed = failed
-                    case other:
-                        self._hear(other, payload)
-        except (EOFError, OSError, ProtocolError):
-            await self.end()
-            died = GpuDiedError(f"the GPU process ended with code {self.exit_code}")
-            for picture in (self._arriving, self._picture):
-                _settle(picture, died)
-        finally:
-            self._connection.close()
-
-    def submit(self, command: Generate, on_step: OnStep) -> _Picture:
-        """Ask for a picture; its future has it, or why there is none."""
-        self._picture = _Picture(
-            command.id,
-            on_step,
-            time.monotonic(),
-            asyncio.Event(),
-            asyncio.get_running_loop().create_future(),
-        )
-        self.send(command)
-        return self._picture
-
-    def send(self, message: Message) -> None:
-        """Send a message; one to a child that is gone is lost, and `serve` tells.
-
-        A child reads its inbox at all times, and what we have to say is short: where it does not
-        fit into the kernel's buffer, the child is broken.
-        """
-        frame = encode(message)
-        with contextlib.suppress(OSError):
-            if self._connection.send(frame) == len(frame):
-                return
-        self._hang_up()
-
-    async def end(self) -> None:
-        """See the child out. It leaves when we hang up; else SIGTERM, and at last SIGKILL.
-
-        The first wait also leaves a child that died by itself to asyncio: `terminate` would reap
-        it first, and its exit code would be lost.
-        """
-        self._hang_up()
-        if await self._gone_within(LEAVE_GRACE_S):
-            return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-            if not await self._gone_within(TERMINATE_GRACE_S):
-                self._process.kill()
-        await self._process.wait()
-
-    async def _gone_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._process.wait()
-        return self._process.returncode is not None
-
-    def _hang_up(self) -> None:
-        """Let `serve` see the end, as the child does."""
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-
-    async def _receive(self) -> tuple[Message, bytearray]:
-        header, payload = lengths(await self._exactly(PREFIX_BYTES))
-        message = decode(await self._exactly(header))
-        if isinstance(message, Done):
-            self._end_turn(message)
-            for _ in range(HANDOVER_ROUNDS):
-                await asyncio.sleep(0)
-        return message, await self._exactly(payload)
-
-    async def _exactly(self, count: int) -> bytearray:
-        """Receive into a buffer that stays: a StreamReader moves 3 MB thrice, on the event loop."""
-        loop = asyncio.get_running_loop()
-        buffer = bytearray(count)
-        missing = memoryview(buffer)
-        while missing:
-            received = await loop.sock_recv_into(self._connection, missing[:RECEIVE_BYTES])
-            if not received:
-                raise EOFError
-            missing = missing[received:]
-            # What is there already is received without a pause: let the others have theirs.
-            await asyncio.sleep(0)
-        return buffer
-
-    def _end_turn(self, done: Done) -> None:
-        """Let the next picture be asked for before the pixels of this one are read."""
-        if self._picture is not None and self._picture.id == done.id:
-            self._arriving, self._picture = self._picture, None
-            self._arriving.turn_over.set()
-
-    def _hear(self, message: Message, payload: bytearray) -> None:
-        """Take news of a picture in hand; news of another is of one that was given up."""
-        picture = self._arriving if isinstance(message, Done) else self._picture
-        if picture is None or getattr(message, "id", None) != picture.id:
-            return
-        match message:
-            case Step(step=step, steps=steps):
-                picture.on_step(step, steps)
-                return
-            case Done() as done:
-                self._arriving = None
-                _settle(picture, _frame(done, payload, picture.started))
-            case Stopped(step=step):
-                _settle(picture, DrawingStoppedError(f"stopped after step {step}"))
-            case Failed(code=code, message=text):
-                _settle(picture, DrawingFailedError(code, text))
-            case other:
-                raise ProtocolError(f"{type(other).__name__} is not for a parent")
-
-
-def _frame(done: Done, pixels: bytearray, started: float) -> Frame:
-    return Frame(
-        pixels, done.width, done.height, done.forwards, done.seconds, done.memory, started
-    )
-
-
-def _settle(picture: _Picture | None, result: Frame | GpuError) -> None:
-    """Give a picture its end; the first one counts."""
-    if picture is None or picture.frame.done():
-        return
-    if isinstance(result, Frame):
-        picture.frame.set_result(result)
-    else:
-        picture.frame.set_exception(result)
-    picture.turn_over.set()
-
-
-def _environment(load: Load) -> dict[str, str]:
-    on_cpu = load.device == "cpu" or load.model == "builtin"
-    return {**(CPU_ENVIRONMENT if on_cpu else {}), **os.environ}
+def _unheard(*_: object) -> None:
+    pass

@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 _LENGTHS = struct.Struct(">II")
@@ -16,6 +17,14 @@ MAX_PAYLOAD_BYTES = 1 << 28
 
 class ProtocolError(Exception):
     """The peer sent something that is no frame or no message of ours."""
+
+
+class Stage(StrEnum):
+    """What a picture goes through."""
+
+    TEXT_ENCODE = "text_encode"
+    DENOISE = "denoise"
+    VAE_DECODE = "vae_decode"
 
 
 # ---------------------------------------------------------------- parent to child
@@ -45,6 +54,8 @@ class Generate:
     seed: int
     forwards: int
     guidance: float
+    tiled: bool = False
+    """Decode in tiles: slower and a little different, with a fraction of the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,15 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A stage has begun; from then on its silence is judged by what the stage usually takes."""
+
+    id: str
+    stage: str
+    """`text_encode` when the picture is begun, `vae_decode` after the last step."""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """A denoising step was done."""
 
@@ -114,7 +134,7 @@ class Done:
     seconds: dict[str, float]
     """By stage: text_encode, denoise, vae_decode."""
     memory: dict[str, int]
-    """Bytes: allocated, reserved and peak on the device; empty on a CPU."""
+    """Bytes: resident of the process; allocated, reserved and peak on a device with its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +156,17 @@ class Failed:
 
 
 Message = (
-    Load | Generate | Cancel | Loading | Ready | LoadFailed | Step | Done | Stopped | Failed
+    Load
+    | Generate
+    | Cancel
+    | Loading
+    | Ready
+    | LoadFailed
+    | Begun
+    | Step
+    | Done
+    | Stopped
+    | Failed
 )
 
 CATALOGUE: dict[str, type[Message]] = {
@@ -148,6 +178,7 @@ CATALOGUE: dict[str, type[Message]] = {
         Loading,
         Ready,
         LoadFailed,
+        Begun,
         Step,
         Done,
         Stopped,

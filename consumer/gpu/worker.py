@@ -1,12 +1,16 @@
 """The GPU child's main: the main thread draws, one picture at a time; two others read and send."""
 
 import argparse
+import contextlib
 import os
 import queue
+import resource
 import signal
 import socket
 import sys
 import threading
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from consumer.gpu.pipeline import (
     DeviceLostError,
@@ -15,9 +19,11 @@ from consumer.gpu.pipeline import (
     LoadError,
     Pipeline,
     StopDrawingError,
+    checked,
     pipeline_named,
 )
 from consumer.gpu.protocol import (
+    Begun,
     Cancel,
     Done,
     Failed,
@@ -28,6 +34,7 @@ from consumer.gpu.protocol import (
     Message,
     ProtocolError,
     Ready,
+    Stage,
     Step,
     Stopped,
     encode,
@@ -44,6 +51,17 @@ ROCM_DEFAULTS = {
 
 
 EXIT_DEVICE_LOST = 70
+EXIT_PROTOCOL = 76
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A picture that was asked for."""
+
+    command: Generate
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    steps: int = 0
+    """Done so far."""
 
 
 class Worker:
@@ -51,9 +69,8 @@ class Worker:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._inbox: queue.SimpleQueue[Load | Generate] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Load | Turn] = queue.SimpleQueue()
         self._outbox: queue.Queue[bytes | memoryview] = queue.Queue()
-        self._cancelled: set[str] = set()
 
     def run(self) -> int:
         """Serve until the parent is gone. Returns the exit code where there is nothing to serve."""
@@ -68,24 +85,37 @@ class Worker:
                     if pipeline is None:
                         self._outbox.join()
                         return 1
-                case Generate() as command:
+                case Turn() as turn:
                     if pipeline is None:
                         raise ProtocolError("asked to draw before the model was loaded")
-                    self._draw(pipeline, command)
+                    self._draw(pipeline, turn)
 
     def _read_inbox(self) -> None:
         try:
-            while True:
-                match receive(self._connection):
-                    case Cancel(id=job_id):
-                        self._cancelled.add(job_id)
-                    case (Load() | Generate()) as command:
-                        self._inbox.put(command)
-                    case other:
-                        raise ProtocolError(f"{type(other).__name__} is not for a child")
+            self._sort_inbox()
         except (EOFError, OSError):
-            # The parent is gone, so are we: the GPU is free for its successor at once.
+            # The parent is gone, so are we: the GPU is free for its successor at once, also from
+            # a main thread that is deep in a native call.
             os._exit(0)
+        except ProtocolError:
+            sys.excepthook(*sys.exc_info())
+            os._exit(EXIT_PROTOCOL)
+
+    def _sort_inbox(self) -> None:
+        last: Turn | None = None
+        while True:
+            match receive(self._connection):
+                case Generate() as command:
+                    last = Turn(command)
+                    self._inbox.put(last)
+                case Cancel(id=job_id):
+                    # One that crossed the end of its picture meets no later turn of the same job.
+                    if last is not None and last.command.id == job_id:
+                        last.cancelled.set()
+                case Load() as command:
+                    self._inbox.put(command)
+                case other:
+                    raise ProtocolError(f"{type(other).__name__} is not for a child")
 
     def _load(self, command: Load) -> Pipeline | None:
         # Importing torch and diffusers takes up to half a minute on a cold disk.
@@ -99,22 +129,16 @@ class Worker:
         self._send(ready)
         return pipeline
 
-    def _draw(self, pipeline: Pipeline, command: Generate) -> None:
-        done = 0
-
-        def on_step(step: int, steps: int) -> None:
-            nonlocal done
-            done = step
-            self._send(Step(command.id, step, steps))
-            if command.id in self._cancelled:
-                raise StopDrawingError
-
+    def _draw(self, pipeline: Pipeline, turn: Turn) -> None:
+        command = turn.command
         try:
-            if command.id in self._cancelled:
-                raise StopDrawingError
-            self._send_picture(command, pipeline.draw(command, on_step))
+            self._begin(turn, Stage.TEXT_ENCODE)
+            self._send_picture(
+                command,
+                checked(pipeline.draw(command, lambda *step: self._stepped(turn, *step))),
+            )
         except StopDrawingError:
-            self._send(Stopped(command.id, done))
+            self._send(Stopped(command.id, turn.steps))
         except DrawError as error:
             self._send(Failed(command.id, error.code, str(error)))
         except Exception as error:  # noqa: BLE001 - one broken picture must not end the child
@@ -124,12 +148,24 @@ class Worker:
                 self._outbox.join()
                 os._exit(EXIT_DEVICE_LOST)
             self._send(Failed(command.id, "internal", f"{type(error).__name__}: {error}"))
-        finally:
-            self._cancelled.discard(command.id)
+
+    def _stepped(self, turn: Turn, step: int, steps: int) -> None:
+        turn.steps = step
+        self._send(Step(turn.command.id, step, steps))
+        if step == steps:
+            self._begin(turn, Stage.VAE_DECODE)
+        elif turn.cancelled.is_set():
+            raise StopDrawingError
+
+    def _begin(self, turn: Turn, stage: Stage) -> None:
+        self._send(Begun(turn.command.id, stage))
+        if turn.cancelled.is_set():
+            raise StopDrawingError
 
     def _send_picture(self, command: Generate, drawn: Drawn) -> None:
         height, width, _ = drawn.pixels.shape
-        message = Done(command.id, width, height, drawn.forwards, drawn.seconds, drawn.memory)
+        memory = {**drawn.memory, "resident": resident_bytes()}
+        message = Done(command.id, width, height, drawn.forwards, drawn.seconds, memory)
         pixels = drawn.pixels.data.cast("B")
         self._outbox.put(encode(message, len(pixels)))
         self._outbox.put(pixels)
@@ -145,6 +181,14 @@ class Worker:
                 self._outbox.task_done()
         except OSError:
             os._exit(0)
+
+
+def resident_bytes() -> int:
+    """Return what this process holds of main memory: now on Linux, at most so far on macOS."""
+    with contextlib.suppress(OSError):
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main() -> None:
