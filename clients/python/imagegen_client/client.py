@@ -60,7 +60,7 @@ class ImageClient:
     async def close(self) -> None:
         """Disconnect. Who still waits for a picture gets Unavailable. May be called twice."""
         for job in tuple(self._desk.jobs):
-            job.end(Unavailable("The client was closed.", retryable=False, job_id=job.id))
+            job.end(Unavailable("The client was closed.", retryable=False))
         await self._link.stop()
 
     @property

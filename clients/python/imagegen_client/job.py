@@ -74,7 +74,7 @@ class Job:
     ) -> None:
         self._desk.jobs.discard(self)
         unwanted = not self.done and self._pending is not None and self._pending.perhaps_taken
-        self.end(Cancelled("The job was left before its end.", job_id=self.id))
+        self.end(Cancelled("The job was left before its end."))
         if unwanted:
             await self._desk.call_off(self.id)
         if self._run is not None:
@@ -102,6 +102,8 @@ class Job:
 
     def _finish(self, outcome: Outcome) -> None:
         if not self._outcome.done():
+            if isinstance(outcome, ImageError):
+                outcome.job_id = self.id
             self._outcome.set_result(outcome)
             self._progress.close()
 
@@ -116,9 +118,9 @@ class Job:
         except TimeoutError:
             # Its expiration ends the job; a cancel would be remembered against a retry of the id.
             sentence = f"No answer within {self._request.deadline_s:g} s."
-            self._finish(DeadlineExceeded(sentence, job_id=self.id))
+            self._finish(DeadlineExceeded(sentence))
         except Exception as error:  # noqa: BLE001 - a defect of ours is told, never silence
-            self._finish(ImageError(f"The client has a defect: {error!r}", job_id=self.id))
+            self._finish(ImageError(f"The client has a defect: {error!r}"))
         finally:
             if self._followed:
                 await news.unfollow(self.id, listener)
@@ -147,7 +149,6 @@ class Job:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 return answer.result() if answer.done() else await asking
             except ImageError as error:
-                error.job_id = self.id
                 return error
             finally:
                 self._pending = None

@@ -182,14 +182,10 @@ class _Attempt:
             )
         except DeliveryError:
             return Told.FULL
-        except (
-            ChannelAccessRefused,
-            ChannelNotFoundEntity,
-            ChannelPreconditionFailed,
-        ) as error:
-            raise Unavailable(
-                f"The broker refused the request: {error}", retryable=False
-            ) from error
+        except (ChannelAccessRefused, ChannelPreconditionFailed) as error:
+            raise Unavailable(f"The broker refused it: {error}", retryable=False) from error
+        except ChannelNotFoundEntity as error:
+            raise Unavailable(f"The service is not set up on this vhost: {error}") from error
         return Told.CONFIRMED if isinstance(answer, Basic.Ack) else Told.RETURNED
 
 
