@@ -423,8 +423,9 @@ async def test_close_is_prompt_with_a_black_hole(impostor, blip, monkeypatch):
     for module in (link_module, dial_module):
         monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.2)
     client = ImageClient(blip.url)
-    client._link.start()
-    await client._link.session(10)
+    async with under_way(client, "first") as picture:  # whose channel is at hand afterwards
+        await impostor.draw(await impostor.request())
+        await picture
     blip.passing.clear()
     async with under_way(client, "x" * (32 << 20)) as picture:
         await blip.swallowing.wait()
