@@ -23,7 +23,7 @@ from imagegen_client import (
     Progress,
     Unavailable,
 )
-from imagegen_client import client as client_module
+from imagegen_client import job as job_module
 from imagegen_client.errors import error_from_reply
 from imagegen_client.image import image_from_reply
 from schemas import ERRORS
@@ -224,10 +224,10 @@ async def test_a_deadline_ends_a_running_picture(endless, client):
 
 async def test_a_deadline_holds_without_a_service(nobody, client, monkeypatch):
     """Where nobody answers, the client's own clock ends the wait, and nothing is kept of it."""
-    monkeypatch.setattr(client_module, "GRACE_S", 0.1)
+    monkeypatch.setattr(job_module, "GRACE_S", 0.1)
     with pytest.raises(DeadlineExceeded, match=r"No answer within 0\.5 s"):
         await client.generate("x", deadline_s=0.5, on_progress=print)
-    assert (client._waiting, client._followed) == ({}, {})
+    assert (client._answers._expected, client._link.news._listeners) == ({}, {})
 
 
 @pytest.mark.parametrize("code", ERRORS, ids=str)
@@ -410,8 +410,7 @@ async def test_close_gives_up_what_is_waited_for(endless, broker):
 async def test_the_reply_queue_goes_with_the_client(broker, channel):
     """A client that is closed in order leaves nothing on the broker."""
     async with ImageClient(broker.url()) as client:
-        await client._link.wait_up(10)
-        name = client._link.reply_queue
+        name = (await client._link.session(10)).reply_to.name
         assert await channel.declare_queue(name, passive=True)
     with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
         await channel.declare_queue(name, passive=True)

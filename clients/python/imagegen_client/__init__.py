@@ -11,6 +11,8 @@ from imagegen_client.errors import (
     Unavailable,
 )
 from imagegen_client.image import GeneratedImage, Progress
+from imagegen_client.job import Job
+from imagegen_client.retry import Retry
 
 __all__ = [
     "Busy",
@@ -21,6 +23,8 @@ __all__ = [
     "ImageClient",
     "ImageError",
     "InvalidRequest",
+    "Job",
     "Progress",
+    "Retry",
     "Unavailable",
 ]

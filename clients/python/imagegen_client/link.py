@@ -1,257 +1,294 @@
-"""The link: one connection to the broker, brought back when it is lost, with a reply queue."""
+"""The link: one connection to the broker, brought back when it is lost, with what we have on it."""
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
+from enum import Enum, auto
 from typing import Any
-from uuid import uuid4
 
 import aio_pika
-from aio_pika.abc import (
-    AbstractChannel,
-    AbstractConnection,
-    AbstractIncomingMessage,
-    AbstractQueue,
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import DeliveryError
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
 )
-from aio_pika.exceptions import AMQPError, DeliveryError
-from aiormq.exceptions import ChannelInvalidStateError
 from pamqp.commands import Basic
 
-from imagegen_client.errors import Busy, Unavailable
+from imagegen_client.dial import CLOSE_TIMEOUT_S, LINK_ERRORS, Line, address, dialled, user_of
+from imagegen_client.errors import Unavailable
+from imagegen_client.mailbox import Address, Mailbox, OnMessage, ReplyQueue
+from imagegen_client.news import News
 
-HEARTBEAT_S = 15
-DIAL_TIMEOUT_S = 5.0
-CONFIRM_TIMEOUT_S = 10.0
+ATTACH_TIMEOUT_S = 15.0
+SILENCE_S = 25.0
+"""Without a frame for so long, two and a half heartbeats, a link is dead whatever TCP says."""
+WATCH_EVERY_S = 1.0
+BROADCAST_TIMEOUT_S = 10.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.25, 4.0
-REPLY_QUEUE_EXPIRES_MS = 5 * 60 * 1000
-"""A reply queue nobody reads is removed by the broker after this."""
 
-LINK_ERRORS = (AMQPError, OSError, ChannelInvalidStateError, RuntimeError, TimeoutError)
 
-OnMessage = Callable[[AbstractIncomingMessage], None]
+class Told(Enum):
+    """What became of a publish."""
+
+    CONFIRMED = auto()
+    FULL = auto()
+    """The queue is full: the broker refused it."""
+    RETURNED = auto()
+    """There is no queue that takes it."""
+    UNSENT = auto()
+    """The link went away, or stayed silent, before anything was sent."""
+    UNKNOWN = auto()
+    """The link went away, or stayed silent: it may have arrived or not."""
+
+
+class Session:
+    """One connection with all that we have on it, until anything ends it."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.reply_to = Address("")
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._idle: list[AbstractChannel] = []
+        self._chores: set[asyncio.Task[None]] = set()
+        line.connection.close_callbacks.add(lambda *_: self.lose("the connection was closed"))
+
+    def lose(self, reason: str) -> None:
+        """End it; the first reason is kept."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    async def watch(self) -> str:
+        """Return the reason of its end, once it ends; silence is one."""
+        while not self.ended.done():
+            await asyncio.wait({self.ended}, timeout=WATCH_EVERY_S)
+            if self.line.silence_s() > SILENCE_S:
+                self.lose(f"the broker was silent for {SILENCE_S:g} s")
+        return self.ended.result()
+
+    def end(self) -> None:
+        """Leave nothing of it running."""
+        self.lose("torn down")
+        for chore in self._chores:
+            chore.cancel()
+
+    async def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        message: aio_pika.Message,
+        patience_s: float,
+        *,
+        mandatory: bool = True,
+    ) -> Told:
+        """Publish, and wait `patience_s` seconds for the broker's word.
+
+        While the broker has blocked us (connection.blocked) the clock stands still: what was sent
+        is taken afterwards, and sent again it would be one more request.
+
+        Raises:
+            Unavailable: we may not.
+        """
+        attempt = _Attempt(exchange, routing_key, message, mandatory=mandatory)
+        publishing = asyncio.get_running_loop().create_task(self._try(attempt))
+        ends: tuple[asyncio.Future[Any], ...] = (publishing, self.ended)
+        try:
+            while not publishing.done():
+                await asyncio.wait(
+                    ends, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if self.ended.done() or not await self.line.blocked():
+                    break
+            return publishing.result() if publishing.done() else attempt.doubt()
+        finally:
+            publishing.cancel()
+
+    async def broadcast(
+        self, exchange: str, message: aio_pika.Message, patience_s: float
+    ) -> None:
+        """Publish once to a fanout, best effort; after `patience_s` seconds, in the background.
+
+        It goes on without who waits here, and through a time in which the broker blocks us.
+        """
+        chore = self._begin(self._broadcast(exchange, message))
+        if chore is not None:
+            await asyncio.wait({chore}, timeout=patience_s)
+
+    async def _broadcast(self, exchange: str, message: aio_pika.Message) -> None:
+        with contextlib.suppress(Unavailable):
+            await self.publish(exchange, "", message, BROADCAST_TIMEOUT_S, mandatory=False)
+
+    async def _try(self, attempt: "_Attempt") -> Told:
+        """Publish on a channel of its own, kept for the next if all went well.
+
+        A refusal closes its channel, and with it every other publish under way there. And aiormq
+        tells two publishes of one message_id on one channel apart by nothing.
+        """
+        channel: AbstractChannel | None = None
+        fine = False
+        try:
+            await self.line.unblocked()
+            channel = self._idle.pop() if self._idle else self.line.connection.channel()
+            told = await attempt.run(channel)
+            # A quorum queue whose leader failed nacks for ever on one channel (3.10).
+            fine = told is not Told.FULL and not channel.is_closed
+        except LINK_ERRORS:
+            return attempt.doubt()
+        finally:
+            if fine and channel is not None:
+                self._idle.append(channel)
+            elif channel is not None and channel.is_initialized:
+                self._begin(_close(channel))
+        return told
+
+    def _begin(self, chore: Coroutine[Any, Any, None]) -> "asyncio.Task[None] | None":
+        """Have something done in the background, as long as the session lives."""
+        if self.ended.done():
+            chore.close()
+            return None
+        task = asyncio.get_running_loop().create_task(chore)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+        return task
+
+
+class _Attempt:
+    """One publish, and whether it was sent."""
+
+    def __init__(
+        self, exchange: str, routing_key: str, message: aio_pika.Message, *, mandatory: bool
+    ) -> None:
+        self._exchange = exchange
+        self._routing_key = routing_key
+        self._message = message
+        self._mandatory = mandatory
+        self._sent = False
+
+    def doubt(self) -> Told:
+        """Return what is known of it without the broker's word."""
+        return Told.UNKNOWN if self._sent else Told.UNSENT
+
+    async def run(self, channel: AbstractChannel) -> Told:
+        """Publish. Raises one of LINK_ERRORS where the broker's word does not come."""
+        if not channel.is_initialized:
+            await channel.initialize()
+        target = await channel.get_exchange(self._exchange, ensure=False)
+        self._sent = True
+        try:
+            answer = await target.publish(
+                self._message, self._routing_key, mandatory=self._mandatory
+            )
+        except DeliveryError:
+            return Told.FULL
+        except (ChannelAccessRefused, ChannelPreconditionFailed) as error:
+            raise Unavailable(f"The broker refused it: {error}", retryable=False) from error
+        except ChannelNotFoundEntity as error:
+            raise Unavailable(f"The service is not set up on this vhost: {error}") from error
+        return Told.CONFIRMED if isinstance(answer, Basic.Ack) else Told.RETURNED
+
+
+async def _close(channel: AbstractChannel) -> None:
+    with contextlib.suppress(*LINK_ERRORS):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await channel.close()
 
 
 class Link:
-    """Connects, keeps connected, publishes with confirm, and hands over what arrives."""
+    """Connects, keeps connected, and lends the session of the moment."""
 
-    def __init__(self, url: str, on_reply: OnMessage, on_event: OnMessage) -> None:
-        self._url = url
-        self._on_reply = on_reply
-        self._on_event = on_event
-        self._connection: AbstractConnection | None = None
-        self._publisher: AbstractChannel | None = None
-        self._replies: tuple[AbstractQueue, str] | None = None
-        self._events: AbstractQueue | None = None
-        self._event_keys: set[str] = set()
-        self._up = asyncio.Event()
-        self._closed = asyncio.Event()
+    def __init__(self, url: str, reply_queue: ReplyQueue, on_reply: OnMessage) -> None:
+        self._url = address(url)
+        self._mailbox = Mailbox(reply_queue, on_reply)
+        self._session: Session | None = None
+        self._change = asyncio.Event()
+        self._closed = False
         self._keeper: asyncio.Task[None] | None = None
+        self.news = News()
+        self.user = user_of(self._url)
         self.problem = "not connected yet"
-        self.reply_queue = f"imagegen.client.{uuid4()}"
 
     def start(self) -> None:
-        """Begin to connect; returns at once."""
-        self._closed.clear()
+        """Begin to connect; returns at once. May be called twice."""
+        self._closed = False
         if self._keeper is None:
             loop = asyncio.get_running_loop()
             self._keeper = loop.create_task(self._keep(), name="imagegen-client-link")
 
     async def stop(self) -> None:
         """Disconnect and remove the reply queue. May be called twice."""
-        self._closed.set()
+        self._closed = True
+        self._tell()
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             return
+        await self._leave()
         keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeper
-        with contextlib.suppress(*LINK_ERRORS):
-            async with asyncio.timeout(DIAL_TIMEOUT_S):
-                await self._leave()
+        await asyncio.wait({keeper})
 
-    async def wait_up(self, timeout_s: float) -> None:
-        """Return once connected. Raises Unavailable after `timeout_s` seconds."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wait_open()
-        except TimeoutError:
-            raise Unavailable(
-                f"The broker could not be reached within {timeout_s:g} s: {self.problem}"
-            ) from None
-
-    async def _wait_open(self) -> None:
-        """Return once connected. Raises Unavailable when the client is closed first."""
-        loop = asyncio.get_running_loop()
-        waits = [loop.create_task(event.wait()) for event in (self._up, self._closed)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        if self._closed.is_set():
-            raise Unavailable("The client was closed.")
-
-    async def _give_up(self, channel: AbstractChannel) -> None:
-        """Close a channel that does not answer, which makes the link start afresh."""
-        if self._publisher is channel:
-            self._up.clear()
-            with contextlib.suppress(*LINK_ERRORS):
-                async with asyncio.timeout(DIAL_TIMEOUT_S):
-                    await channel.close()
-        await asyncio.sleep(BACKOFF_FIRST_S)
-
-    async def publish(self, exchange: str, routing_key: str, message: aio_pika.Message) -> None:
-        """Publish and wait for the broker's confirm, again after a lost connection.
+    async def session(self, timeout_s: float | None = None) -> Session:
+        """Return the session of the moment, once there is one.
 
         Raises:
-            Busy: the queue is full.
-            Unavailable: no queue takes it, or we may not publish.
+            Unavailable: there was none for `timeout_s` seconds, or the client was closed.
         """
-        maybe_arrived = False
-        while True:
-            await self._wait_open()
-            channel = self._publisher
-            if channel is None:
-                continue
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (session := self.up) is None:
+                    if self._closed:
+                        raise Unavailable("The client was closed.", retryable=False)
+                    await self._change.wait()
+                return session
+        except TimeoutError:
+            raise Unavailable(
+                f"The broker could not be reached within {timeout_s:.3g} s: {self.problem}"
+            ) from None
+
+    @property
+    def up(self) -> Session | None:
+        """The session of the moment, if there is one."""
+        session = self._session
+        return None if session is None or session.ended.done() else session
+
+    async def _leave(self) -> None:
+        session = self.up
+        if session is not None:
             try:
-                async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                    target = (
-                        await channel.get_exchange(exchange, ensure=False)
-                        if exchange
-                        else channel.default_exchange
-                    )
-                    answer = await target.publish(message, routing_key, mandatory=True)
-            except DeliveryError:
-                if maybe_arrived:
-                    return  # an earlier try may be in the queue: its reply or the deadline decides
-                raise Busy("The queue is full. Try again in a few seconds.") from None
-            except aio_pika.exceptions.ChannelClosed as error:
-                raise Unavailable(f"The broker refused the request: {error}") from error
-            except LINK_ERRORS as error:
-                # It may have arrived: the same message_id makes the service answer once.
-                maybe_arrived = True
-                self.problem = str(error)
-                # Not again on this channel: without a confirm each try may be one more request.
-                await self._give_up(channel)
-                continue
-            if not isinstance(answer, Basic.Ack):
-                raise Unavailable(
-                    f"The broker has no queue behind {exchange or routing_key}. "
-                    "Is the service set up on this vhost?"
-                )
-            return
-
-    async def broadcast(self, exchange: str, message: aio_pika.Message) -> None:
-        """Publish once to a fanout, best effort, as far as connected."""
-        connection = self._connection
-        if connection is None or not self._up.is_set():
-            return
-        with contextlib.suppress(*LINK_ERRORS):
-            async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                # A channel of its own: a refusal closes it, and with it what others publish there.
-                channel = await connection.channel()
-                target = await channel.get_exchange(exchange, ensure=False)
-                await target.publish(message, "", mandatory=False)
-                await channel.close()
-
-    async def follow(self, key: str) -> None:
-        """Have news with this routing key handed over, over reconnects too; best effort."""
-        self._event_keys.add(key)
-        await self._bind(lambda queue: queue.bind("imagegen.events", key))
-
-    async def unfollow(self, key: str) -> None:
-        """Undo `follow`."""
-        self._event_keys.discard(key)
-        await self._bind(lambda queue: queue.unbind("imagegen.events", key))
-
-    async def _bind(self, bind: Callable[[AbstractQueue], Awaitable[Any]]) -> None:
-        if self._events is not None:
-            with contextlib.suppress(*LINK_ERRORS):
-                async with asyncio.timeout(DIAL_TIMEOUT_S):
-                    await bind(self._events)
-
-    # ------------------------------------------------------------ stay connected
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self._mailbox.leave()
+            except LINK_ERRORS:
+                session.line.cut()  # it did not answer: no use in parting politely
+        self._mailbox.lose()
 
     async def _keep(self) -> None:
         delay = BACKOFF_FIRST_S
         while True:
             try:
-                lost = await self._connect()
-                self._up.set()
+                await self._live()
                 delay = BACKOFF_FIRST_S
-                self.problem = await lost
-            except LINK_ERRORS as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was: the next try may do
                 self.problem = f"{type(error).__name__}: {error}"
-            finally:
-                self._up.clear()
-            await self._hang_up()
+            # Full jitter, so that a fleet does not come back in step.
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - no secret
             delay = min(delay * 2, BACKOFF_MOST_S)
 
-    async def _connect(self) -> "asyncio.Future[str]":
-        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async def _live(self) -> None:
+        async with dialled(self._url) as line:
+            session = Session(line)
+            try:
+                async with asyncio.timeout(ATTACH_TIMEOUT_S):
+                    session.reply_to = await self._mailbox.open(line.connection, session.lose)
+                    await self.news.open(line)
+                self._session = session
+                self._tell()
+                self.problem = await session.watch()
+            finally:
+                self._session = None
+                self.news.close()
+                session.end()
 
-        def lose(what: str) -> None:
-            if not lost.done():
-                lost.set_result(what)
-
-        connection = self._connection = await aio_pika.connect(
-            self._url,
-            timeout=DIAL_TIMEOUT_S,
-            heartbeat=HEARTBEAT_S,
-            client_properties={"connection_name": "imagegen client"},
-        )
-        connection.close_callbacks.add(lambda *_: lose("the connection was closed"))
-        async with asyncio.timeout(2 * DIAL_TIMEOUT_S):
-            self._publisher = await connection.channel()
-            self._publisher.close_callbacks.add(lambda *_: lose("the channel was closed"))
-            replies = await connection.channel(publisher_confirms=False)
-            replies.close_callbacks.add(lambda *_: lose("the reply channel was closed"))
-            # Durable and named, so that a reply sent while we are away is there afterwards.
-            queue = await replies.declare_queue(
-                self.reply_queue,
-                durable=True,
-                arguments={"x-queue-type": "classic", "x-expires": REPLY_QUEUE_EXPIRES_MS},
-            )
-            tag = await queue.consume(self._take_reply)
-            self._replies = (queue, tag)
-            await self._listen(connection)
-        return lost
-
-    async def _listen(self, connection: AbstractConnection) -> None:
-        """Open the queue of news; a user without the right to it gets pictures all the same."""
-        self._events = None
-        try:
-            channel = await connection.channel(publisher_confirms=False)
-            events = await channel.declare_queue("", exclusive=True)
-            await events.consume(self._take_event, no_ack=True)
-            for key in self._event_keys:
-                await events.bind("imagegen.events", key)
-        except aio_pika.exceptions.ChannelClosed:
-            return
-        self._events = events
-
-    async def _take_reply(self, message: AbstractIncomingMessage) -> None:
-        self._on_reply(message)
-        await message.ack()
-
-    async def _take_event(self, message: AbstractIncomingMessage) -> None:
-        self._on_event(message)
-
-    async def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        self._publisher = None
-        self._events = None
-        if connection is not None:
-            with contextlib.suppress(*LINK_ERRORS):
-                async with asyncio.timeout(DIAL_TIMEOUT_S):
-                    await connection.close()
-
-    async def _leave(self) -> None:
-        replies, self._replies = self._replies, None
-        if replies is not None and self._connection is not None:
-            queue, tag = replies
-            await queue.cancel(tag)
-            await queue.delete(if_unused=False, if_empty=False)
-        await self._hang_up()
+    def _tell(self) -> None:
+        """Wake whoever waits for a session."""
+        self._change.set()
+        self._change = asyncio.Event()

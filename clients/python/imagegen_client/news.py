@@ -1,0 +1,96 @@
+"""The news: progress of the jobs that are followed, handed on as it comes; best effort."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+
+from imagegen_client.dial import LINK_ERRORS, Line
+from imagegen_client.image import Progress
+
+EVENTS = "imagegen.events"
+BIND_TIMEOUT_S = 1.0
+
+Listener = Callable[[Progress], None]
+
+
+class News:
+    """A queue of events on one connection after the other, bound to the jobs that are followed."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, list[Listener]] = {}
+        self._line: Line | None = None
+        self._queue: AbstractQueue | None = None
+        self._bound: set[str] = set()
+        self._turn = asyncio.Lock()
+
+    async def open(self, line: Line) -> None:
+        """Listen on this connection; a user without the right to gets pictures all the same."""
+        self.close()
+        try:
+            channel = await line.connection.channel(publisher_confirms=False)
+            queue = await channel.declare_queue("", exclusive=True)
+            await queue.consume(self._take, no_ack=True)
+        except aio_pika.exceptions.ChannelClosed:
+            return
+        self._line, self._queue = line, queue
+        for job_id in tuple(self._listeners):
+            await self._bind(job_id)
+
+    def close(self) -> None:
+        """Hear nothing more from this connection. May be called twice."""
+        self._line = self._queue = None
+        self._bound.clear()
+
+    async def follow(self, job_id: str, listener: Listener) -> None:
+        """Have news of a job handed over, over reconnects too."""
+        self._listeners.setdefault(job_id, []).append(listener)
+        await self._bind(job_id)
+
+    async def unfollow(self, job_id: str, listener: Listener) -> None:
+        """Undo `follow`."""
+        listeners = self._listeners[job_id]
+        listeners.remove(listener)
+        if not listeners:
+            del self._listeners[job_id]
+            await self._unbind(job_id)
+
+    async def _bind(self, job_id: str) -> None:
+        async def bind(queue: AbstractQueue) -> None:
+            if job_id not in self._bound:
+                await queue.bind(EVENTS, f"job.*.{job_id}")
+                self._bound.add(job_id)
+
+        await self._change(bind)
+
+    async def _unbind(self, job_id: str) -> None:
+        async def unbind(queue: AbstractQueue) -> None:
+            if job_id in self._bound and job_id not in self._listeners:
+                self._bound.discard(job_id)
+                await queue.unbind(EVENTS, f"job.*.{job_id}")
+
+        await self._change(unbind)
+
+    async def _change(self, change: Callable[[AbstractQueue], Awaitable[None]]) -> None:
+        """Change a binding, one after the other: a job may be followed again meanwhile."""
+        with contextlib.suppress(*LINK_ERRORS):
+            async with asyncio.timeout(BIND_TIMEOUT_S), self._turn:
+                line, queue = self._line, self._queue
+                # While the broker reads nothing it would only cost the channel.
+                if line is not None and queue is not None and not await line.blocked():
+                    await change(queue)
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        try:
+            event = json.loads(message.body)
+            progress = Progress(
+                event["job_id"], event["state"], int(event["step"]), int(event["steps"])
+            )
+            listeners = tuple(self._listeners.get(progress.job_id, ()))
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
+            return  # no news of ours
+        for listener in listeners:
+            listener(progress)

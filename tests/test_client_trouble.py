@@ -1,0 +1,769 @@
+"""The client in trouble: whatever is lost on the way, its caller gets one answer, never silence."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import urllib.parse
+from urllib.parse import quote
+
+import aio_pika
+import pytest
+
+from imagegen_client import (
+    Busy,
+    Cancelled,
+    DeadlineExceeded,
+    GenerationFailed,
+    ImageClient,
+    InvalidRequest,
+    Progress,
+    Retry,
+    Unavailable,
+)
+from imagegen_client import client as client_module
+from imagegen_client import dial as dial_module
+from imagegen_client import job as job_module
+from imagegen_client import link as link_module
+from imagegen_client import pending as pending_module
+from imagegen_client.errors import error_from_reply
+from schemas import ERRORS
+from tests.conftest import VHOST
+from tests.proxy import BASIC_ACK, BASIC_PUBLISH, FrameProxy, Seen
+from tests.test_client import under_way
+from tests.test_contract import RESULT
+
+BASIC_NACK = (60, 120)
+RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+SMALL = {"width": 256, "height": 256}
+
+
+class Blip:
+    """A TCP proxy to the broker of a URL that can cut, refuse, and swallow."""
+
+    def __init__(self, url):
+        self._target = urllib.parse.urlsplit(url)
+        self._tasks = set()
+        self._ends = set()
+        self.refusing = False
+        self.passing = asyncio.Event()
+        self.passing.set()
+        self.dialled = asyncio.Event()
+        self.swallowing = asyncio.Event()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def url(self):
+        port = self._server.sockets[0].getsockname()[1]
+        user = f"{self._target.username}:{self._target.password}"
+        return f"amqp://{user}@127.0.0.1:{port}{self._target.path}"
+
+    def cut(self):
+        """Drop every connection, as a restarted router would."""
+        for end in self._ends:
+            end.transport.abort()
+
+    async def _serve(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        self.dialled.set()
+        if self.refusing:
+            writer.transport.abort()
+            return
+        near, far = await asyncio.open_connection("127.0.0.1", self._target.port)
+        self._ends |= {writer, far}
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await asyncio.gather(self._pump(reader, far), self._pump(near, writer))
+        for end in (far, writer):
+            end.transport.abort()
+            self._ends.discard(end)
+
+    async def _pump(self, reader, writer):
+        while chunk := await reader.read(65536):
+            if not self.passing.is_set():
+                self.swallowing.set()
+                await self.passing.wait()
+            writer.write(chunk)
+            await writer.drain()
+
+
+class Withholding(FrameProxy):
+    """Keeps the broker's confirms to itself, and lets all else pass."""
+
+    async def _pump(self, number, sender, reader, writer):
+        while True:
+            head = await reader.readexactly(7)
+            body = await reader.readexactly(int.from_bytes(head[3:]) + 1)
+            method = (int.from_bytes(body[:2]), int.from_bytes(body[2:4]))
+            if head[0] == 1:
+                await self._note(Seen(number, sender, method))
+            if (head[0], sender, method) != (1, "broker", BASIC_ACK):
+                writer.write(head + body)
+                await writer.drain()
+
+
+class Impostor:
+    """Answers requests in the service's place, and hears what is broadcast to it."""
+
+    def __init__(self, channel, requests, control):
+        self._channel = channel
+        self._queue = requests
+        self._tag = None
+        self._requests = asyncio.Queue()
+        self._control = control
+
+    async def start(self):
+        self._tag = await self._queue.consume(self._requests.put, no_ack=True)
+        return self
+
+    async def stop(self):
+        await self._queue.cancel(self._tag)
+
+    async def request(self):
+        async with asyncio.timeout(30):
+            return await self._requests.get()
+
+    async def called_off(self):
+        """The next message to every consumer."""
+        async with asyncio.timeout(30):
+            return await self._control.get()
+
+    def nothing_more(self):
+        return self._requests.empty()
+
+    async def draw(self, request, seed=1, **changes):
+        body = json.dumps({**json.loads(RESULT), "seed": seed}).encode()
+        return await self._reply(request, body, "imagegen.result.v1", **changes)
+
+    async def fail(self, request, code):
+        error = {"code": code, "message": "No.", "retryable": ERRORS[code].retryable}
+        body = json.dumps({"success": False, "error": error}).encode()
+        return await self._reply(request, body, "imagegen.error.v1")
+
+    async def _reply(self, request, body, message_type, correlation_id=None):
+        message = aio_pika.Message(
+            body,
+            correlation_id=correlation_id or request.correlation_id,
+            type=message_type,
+            message_id="reply",
+            delivery_mode=2,
+        )
+        return await self._channel.default_exchange.publish(message, request.reply_to)
+
+    async def tell(self, job_id, state, step=0):
+        events = await self._channel.get_exchange("imagegen.events", ensure=False)
+        body = json.dumps({"job_id": job_id, "state": state, "step": step, "steps": 8})
+        await events.publish(aio_pika.Message(body.encode()), f"job.{state}.{job_id}")
+
+
+@pytest.fixture
+async def impostor(broker):
+    broker.purge()
+    connection = await aio_pika.connect(broker.url("imagegen-consumer"))
+    async with connection:
+        channel = await connection.channel()
+        heard = asyncio.Queue()
+        control = await channel.declare_queue("", exclusive=True)
+        await control.bind("imagegen.control")
+        await control.consume(heard.put, no_ack=True)
+        requests = await channel.get_queue("imagegen.requests", ensure=False)
+        yield await Impostor(channel, requests, heard).start()
+    broker.purge()
+
+
+@pytest.fixture
+async def client(broker):
+    async with ImageClient(broker.url()) as client:
+        yield client
+
+
+@pytest.fixture
+async def blip(broker):
+    async with Blip(broker.url()) as blip:
+        yield blip
+
+
+@pytest.fixture
+async def proxy(broker):
+    async with FrameProxy(broker.url()) as proxy:
+        yield proxy
+
+
+async def _fill(channel):
+    exchange = await channel.get_exchange("imagegen", ensure=False)
+    for number in range(20):
+        message = aio_pika.Message(b"{}", message_id=str(number))
+        await exchange.publish(message, "imagegen.requests")
+
+
+# ---------------------------------------------------------------- the reply queue is lost
+
+
+async def test_with_an_exclusive_reply_queue_a_lost_connection_is_asked_over(impostor, blip):
+    """The queue went with the connection: the same id and body, another queue, less patience."""
+    async with ImageClient(blip.url, reply_queue="exclusive") as client:
+        async with under_way(client, "x", job_id="kept") as picture:
+            first = await impostor.request()
+            blip.cut()
+            second = await impostor.request()
+            await impostor.draw(second)
+            assert (await picture).seed == 1
+        assert (first.message_id, second.message_id) == ("kept", "kept")
+        assert first.body == second.body
+        assert first.reply_to.startswith("amq.gen-")
+        assert first.reply_to != second.reply_to
+        assert second.expiration < first.expiration
+
+
+async def test_nothing_is_drawn_twice_for_it(service, blip, gate):
+    """The service joins the job that runs; the caller gets the picture of the first attempt."""
+    async with (
+        ImageClient(blip.url, reply_queue="exclusive") as client,
+        under_way(client, f"wait={gate.path}", job_id="joined", **SMALL) as picture,
+    ):
+        await asyncio.to_thread(service.wait, "started", job_id="joined")
+        await asyncio.to_thread(gate.reached)
+        before = (await client._link.session()).reply_to
+        blip.cut()
+        await before.lost.wait()
+        gate.open()
+        assert (await picture).attempt == 1
+    await asyncio.to_thread(service.wait, "settled", count=2, job_id="joined")
+    assert len([record for record in service.records if record.get("event") == "started"]) == 1
+
+
+async def test_a_durable_reply_queue_survives_a_blip(impostor, blip):
+    """A reply that was sent while the client was away is there when it is back; nobody asks twice."""
+    async with ImageClient(blip.url) as client, under_way(client, "x") as picture:
+        request = await impostor.request()
+        blip.refusing = True
+        blip.dialled.clear()
+        blip.cut()
+        await blip.dialled.wait()
+        await impostor.draw(request)
+        blip.refusing = False
+        assert (await picture).seed == 1
+        assert impostor.nothing_more()
+        assert client.duplicates == 0
+
+
+async def test_a_durable_reply_queue_that_is_gone_afterwards_is_asked_over(
+    impostor, blip, broker
+):
+    """Expired or deleted while the client was away, with the reply in it: asked again."""
+    async with ImageClient(blip.url) as client, under_way(client, "x") as picture:
+        first = await impostor.request()
+        blip.refusing = True
+        blip.cut()
+        await asyncio.to_thread(_delete_queue, broker, first.reply_to)
+        blip.refusing = False
+        second = await impostor.request()
+        assert (first.message_id, first.body) == (second.message_id, second.body)
+        assert first.reply_to != second.reply_to
+        await impostor.draw(second)
+        assert (await picture).seed == 1
+
+
+async def test_a_reply_queue_that_is_deleted_under_us_is_asked_over(impostor, client, broker):
+    """The broker cancels the consumer, and that is enough to know."""
+    async with under_way(client, "x") as picture:
+        first = await impostor.request()
+        await asyncio.to_thread(_delete_queue, broker, first.reply_to)
+        second = await impostor.request()
+        assert first.reply_to != second.reply_to
+        await impostor.draw(second)
+        assert (await picture).seed == 1
+
+
+def _delete_queue(broker, name):
+    broker.api(f"queues/{VHOST}/{quote(name, safe='')}", "DELETE")
+
+
+async def test_asked_again_it_waits_where_the_queue_is_full(impostor, proxy, channel, broker):
+    """An earlier copy may be in hand: Busy would be wrong, so it is asked until there is room."""
+    async with ImageClient(proxy.url) as client, under_way(client, "x") as picture:
+        first = await impostor.request()
+        await impostor.stop()
+        await _fill(channel)
+        await asyncio.to_thread(_delete_queue, broker, first.reply_to)
+        await proxy.wait("broker", BASIC_NACK)
+        broker.purge()
+        await impostor.start()
+        second = await impostor.request()
+        assert second.message_id == first.message_id
+        await impostor.draw(second)
+        assert (await picture).seed == 1
+
+
+async def test_every_one_that_waits_asks_again(impostor, blip):
+    """Twenty callers, one lost connection: each gets its own picture."""
+    async with ImageClient(blip.url, reply_queue="exclusive") as client:
+        callers = [
+            asyncio.get_running_loop().create_task(client.generate("x", job_id=f"job-{number}"))
+            for number in range(20)
+        ]
+        for _ in callers:
+            await impostor.request()
+        blip.cut()
+        for _ in callers:
+            request = await impostor.request()
+            await impostor.draw(request, int(request.message_id.removeprefix("job-")))
+        images = await asyncio.gather(*callers)
+        assert [image.seed for image in images] == list(range(20))
+
+
+# ---------------------------------------------------------------- the broker's word is missing
+
+
+async def test_a_silent_broker_is_left_for_a_new_connection(impostor, blip, monkeypatch):
+    """A black hole is noticed by its silence, and what waits goes on over another connection."""
+    monkeypatch.setattr(link_module, "SILENCE_S", 1.0)
+    async with (
+        ImageClient(blip.url, reply_queue="exclusive") as client,
+        under_way(client, "x") as picture,
+    ):
+        await impostor.request()
+        before = (await client._link.session()).ended
+        blip.passing.clear()
+        assert "silent" in await before
+        blip.passing.set()
+        await impostor.draw(await impostor.request())
+        assert (await picture).seed == 1
+
+
+async def test_a_lost_confirm_does_not_turn_into_busy(impostor, proxy, channel, broker):
+    """The link went before the broker's word: the request may be in the queue, full or not."""
+    await impostor.stop()
+    proxy.hold("broker", BASIC_ACK)
+    async with ImageClient(proxy.url) as client, under_way(client, "x") as picture:
+        await proxy.held.wait()
+        await _fill_up(channel)
+        session = await client._link.session()
+        proxy.holding = None
+        session.lose("cut by the test")
+        await proxy.wait("broker", BASIC_NACK)
+        await impostor.start()
+        requests = [await impostor.request() for _ in range(20)]
+        asked = [request for request in requests if request.reply_to]
+        await impostor.draw(asked[0])
+        assert (await picture).seed == 1
+
+
+async def _fill_up(channel):
+    exchange = await channel.get_exchange("imagegen", ensure=False)
+    with contextlib.suppress(aio_pika.exceptions.DeliveryError):
+        for number in range(21):
+            message = aio_pika.Message(b"{}", message_id=str(number))
+            await exchange.publish(message, "imagegen.requests")
+
+
+@pytest.fixture
+def rabbitmqctl(broker):
+    """Run rabbitmqctl on the broker of the tests."""
+
+    def run(*words):
+        subprocess.run(
+            [RABBITMQCTL, *words],
+            env=broker.node._environment(),
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.fixture
+def alarm(rabbitmqctl):
+    """Raise the broker's memory alarm; it is over at the end at the latest."""
+
+    def alarm(*, on):
+        rabbitmqctl("set_vm_memory_high_watermark", "0.0000001" if on else "0.4")
+
+    yield alarm
+    alarm(on=False)
+
+
+async def test_a_memory_alarm_is_waited_through(impostor, proxy, alarm, monkeypatch):
+    """Blocked by the broker, a request is sent once and not again with each missing word."""
+    monkeypatch.setattr(pending_module, "CONFIRM_TIMEOUT_S", 0.05)
+    async with ImageClient(proxy.url) as client:
+        await client._link.session(10)
+        await asyncio.to_thread(alarm, on=True)
+        async with under_way(client, "first") as first, under_way(client, "second") as second:
+            await asyncio.to_thread(alarm, on=False)
+            for _ in range(2):
+                await impostor.draw(await impostor.request())
+            assert [(await first).seed, (await second).seed] == [1, 1]
+        assert impostor.nothing_more()
+    assert len(proxy.of("client", BASIC_PUBLISH)) == 2
+
+
+async def test_a_deadline_holds_in_a_memory_alarm(impostor, broker, alarm, monkeypatch):
+    """A broker that takes nothing does not hold its callers beyond their deadline, nor a close."""
+    monkeypatch.setattr(job_module, "GRACE_S", 0.1)
+    async with ImageClient(broker.url()) as client:
+        await client._link.session(10)
+        await asyncio.to_thread(alarm, on=True)
+        for _ in range(2):
+            with pytest.raises(DeadlineExceeded):
+                await client.generate("x", deadline_s=0.5, on_progress=print)
+
+
+async def test_close_is_prompt_with_a_black_hole(impostor, blip, monkeypatch):
+    """Megabytes unsent to a broker that reads nothing: who waits is told, and close returns."""
+    for module in (link_module, dial_module):
+        monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.2)
+    client = ImageClient(blip.url)
+    async with under_way(client, "first") as picture:  # whose channel is at hand afterwards
+        await impostor.draw(await impostor.request())
+        await picture
+    blip.passing.clear()
+    async with under_way(client, "x" * (32 << 20)) as picture:
+        await blip.swallowing.wait()
+        async with asyncio.timeout(30):
+            await client.close()
+        with pytest.raises(Unavailable, match="The client was closed"):
+            await picture
+
+
+async def test_a_deadline_holds_with_a_black_hole(impostor, blip, monkeypatch):
+    """After DeadlineExceeded nothing hangs on the dead link."""
+    monkeypatch.setattr(job_module, "GRACE_S", 0.1)
+    async with ImageClient(blip.url) as client:
+        await client._link.session(10)
+        blip.passing.clear()
+        async with asyncio.timeout(30):
+            with pytest.raises(DeadlineExceeded):
+                await client.generate("x", deadline_s=0.5, on_progress=print)
+
+
+@pytest.fixture
+def unbound(broker):
+    """For a test: the exchange has no queue behind it."""
+    path = f"bindings/{VHOST}/e/imagegen/q/imagegen.requests"
+    broker.api(f"{path}/imagegen.requests", "DELETE")
+    yield
+    broker.api(path, "POST", {"routing_key": "imagegen.requests"})
+
+
+async def test_a_broker_without_the_queue_is_told(unbound, client):
+    """Nothing takes the request: Unavailable at once, not silence until the deadline."""
+    with pytest.raises(Unavailable, match="no queue behind the exchange imagegen") as caught:
+        await client.generate("x")
+    assert caught.value.retryable
+
+
+async def test_a_vhost_without_the_service_is_told(broker):
+    """There is not even the exchange: Unavailable with the broker's reason."""
+    broker.api("vhosts/bare", "PUT")
+    every = dict.fromkeys(("configure", "write", "read"), ".*")
+    broker.api("permissions/bare/chat-backend", "PUT", every)
+    try:
+        async with ImageClient(broker.url().removesuffix(VHOST) + "bare") as client:
+            with pytest.raises(Unavailable, match="not set up on this vhost") as caught:
+                await client.generate("x")
+            assert caught.value.retryable
+    finally:
+        broker.api("vhosts/bare", "DELETE")
+
+
+async def test_a_user_of_another_name_is_told_by_the_broker(impostor, client, monkeypatch):
+    """The broker verifies who asks; what it refuses is Unavailable, and not worth a retry."""
+    monkeypatch.setattr(client, "_user", "somebody-else")
+    with pytest.raises(Unavailable, match="user_id property") as caught:
+        await client.generate("x", retry=Retry())
+    assert not caught.value.retryable
+
+
+# ---------------------------------------------------------------- asked again by choice
+
+
+async def test_busy_is_tried_again_under_the_same_id(
+    impostor, proxy, channel, broker, monkeypatch
+):
+    """With a retry a full queue is met by waiting as long as it says, and asking once more."""
+    monkeypatch.setattr(Busy, "retry_after_s", 0.01)
+    await impostor.stop()
+    await _fill(channel)
+    retry = Retry(attempts=1000, first_s=0.01, most_s=0.01)
+    async with (
+        ImageClient(proxy.url) as client,
+        under_way(client, "x", job_id="patient", retry=retry) as picture,
+    ):
+        await proxy.wait("broker", BASIC_NACK, count=2)
+        broker.purge()
+        await impostor.start()
+        request = await impostor.request()
+        assert request.message_id == "patient"
+        await impostor.draw(request)
+        assert (await picture).seed == 1
+
+
+async def test_a_failure_that_may_pass_is_tried_again_under_the_same_id(impostor, client):
+    """A retryable error is no end; the last one is what the caller gets."""
+    retry = Retry(attempts=2, first_s=0.0, most_s=0.0)
+    for number, ends_well in enumerate((True, False)):
+        async with under_way(client, "x", job_id=f"again-{number}", retry=retry) as picture:
+            first = await impostor.request()
+            await impostor.fail(first, "out_of_memory")
+            second = await impostor.request()
+            assert (first.message_id, first.body) == (second.message_id, second.body)
+            if ends_well:
+                await impostor.draw(second)
+                assert (await picture).seed == 1
+            else:
+                await impostor.fail(second, "gpu_died")
+                with pytest.raises(GenerationFailed) as caught:
+                    await picture
+                assert (caught.value.code, caught.value.job_id) == ("gpu_died", "again-1")
+
+
+async def test_a_late_answer_to_an_earlier_attempt_is_not_taken_for_this_one(impostor, client):
+    """Each attempt has a correlation id of its own."""
+    retry = Retry(attempts=2, first_s=0.0, most_s=0.0)
+    async with under_way(client, "x", retry=retry) as picture:
+        first = await impostor.request()
+        await impostor.fail(first, "gpu_died")
+        second = await impostor.request()
+        await impostor.fail(first, "gpu_died")
+        await impostor.draw(second)
+        assert (await picture).seed == 1
+    assert client.duplicates == 1
+
+
+async def test_the_deadline_is_that_of_all_attempts(impostor, channel, client):
+    """A wait that would end after the deadline is not begun: the caller hears at once."""
+    await impostor.stop()
+    await _fill(channel)
+    with pytest.raises(Busy):
+        await client.generate("x", deadline_s=4, retry=Retry(attempts=100))
+
+
+MAY_PASS = {"busy", "unavailable", "out_of_memory", "gpu_timeout", "gpu_died", "nan_output"} | {
+    "internal",
+    "not_ready",
+}
+
+
+@pytest.mark.parametrize("code", ERRORS, ids=str)
+def test_only_what_may_pass_is_tried_again(code):
+    """Never a wrong request, a cancelled or poisonous job, nor one whose time is up."""
+    error = {"code": code.value, "message": "No.", "retryable": ERRORS[code].retryable}
+    told = error_from_reply({"error": error})
+    assert (Retry().wait_s(told, 1, 0.5) is not None) is (code.value in MAY_PASS)
+
+
+def test_a_retry_waits_longer_each_time_and_ends():
+    """Full jitter under a doubling limit; Busy waits at least what it says."""
+    retry = Retry(attempts=5, first_s=2.0, most_s=6.0)
+    failed = error_from_reply({"error": {"code": "internal", "retryable": True}})
+    assert [retry.wait_s(failed, attempt, 1.0) for attempt in range(1, 6)] == [2, 4, 6, 6, None]
+    assert retry.wait_s(failed, 1, 0.0) == 0.0
+    busy = Busy("Full.")
+    assert retry.wait_s(busy, 1, 0.0) == busy.retry_after_s
+    assert retry.wait_s(busy, 1, 0.5) == busy.retry_after_s + 1.0
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"first_s": -1}, {"most_s": 0.5}])
+def test_a_retry_that_makes_no_sense_is_refused(wrong):
+    """A policy is wrong where it is written, not where it is used."""
+    with pytest.raises(ValueError, match="at least 1 attempt"):
+        Retry(**wrong)
+
+
+# ---------------------------------------------------------------- a job, step by step
+
+
+async def test_a_job_is_watched_to_its_end(impostor, client):
+    """The iteration gives each piece of news and ends with the job; the result is there then."""
+    async with client.submit("x", job_id="watched") as job:
+        request = await impostor.request()
+        assert (job.id, job.done) == ("watched", False)
+        for step in (1, 2):
+            await impostor.tell("watched", "step", step)
+        heard = [await anext(job), await anext(job)]
+        await impostor.draw(request)
+        heard += [progress async for progress in job]
+        assert heard == [Progress("watched", "step", step, 8) for step in (1, 2)]
+        assert job.done
+        assert (await job.result()).seed == 1
+        assert await job.result() is await job.result()
+        assert [progress async for progress in job] == []
+
+
+async def test_an_error_ends_the_iteration_too(impostor, client):
+    """No news at all and an error: the loop ends, and the result raises."""
+    async with client.submit("x") as job:
+        await impostor.fail(await impostor.request(), "poison")
+        assert [progress async for progress in job] == []
+        with pytest.raises(GenerationFailed, match="No"):
+            await job.result()
+    assert client._desk.jobs == set()
+
+
+async def test_a_job_that_is_left_is_called_off(impostor, client):
+    """Leaving the block before the end sends the word; the job's own end is Cancelled."""
+    async with client.submit("x", job_id="left") as job:
+        await impostor.request()
+    assert json.loads((await impostor.called_off()).body) == {"op": "cancel", "job_id": "left"}
+    with pytest.raises(Cancelled):
+        await job.result()
+    assert (client._answers._expected, client._link.news._listeners) == ({}, {})
+
+
+async def test_what_was_never_sent_is_not_called_off(impostor, client):
+    """A cancel would be remembered against the next try of the same id."""
+    async with client.submit("x", job_id="unsent"):
+        pass
+    await client.cancel("other")
+    assert json.loads((await impostor.called_off()).body)["job_id"] == "other"
+
+
+async def test_a_cancelled_task_calls_off_what_is_not_confirmed_yet(
+    impostor, broker, monkeypatch
+):
+    """The request is on its way and the broker's word is not: the job is called off all the same."""
+    monkeypatch.setattr(client_module, "CALL_OFF_TIMEOUT_S", 0.1)
+    async with (
+        Withholding(broker.url()) as proxy,
+        ImageClient(proxy.url) as client,
+        under_way(client, "x", job_id="unconfirmed") as picture,
+    ):
+        await proxy.wait("broker", BASIC_ACK)
+        picture.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await picture
+        told = await impostor.called_off()
+        assert json.loads(told.body)["job_id"] == "unconfirmed"
+
+
+async def test_what_a_listener_raises_reaches_the_caller(impostor, client):
+    """An error in `on_progress` ends the wait and calls the job off; nothing is swallowed."""
+
+    def on_progress(_):
+        raise LookupError("mine")
+
+    async with under_way(client, "x", job_id="heard", on_progress=on_progress) as picture:
+        await impostor.request()
+        await impostor.tell("heard", "running")
+        with pytest.raises(LookupError, match="mine"):
+            await picture
+    assert json.loads((await impostor.called_off()).body)["job_id"] == "heard"
+
+
+async def test_two_may_ask_for_one_job(impostor, client):
+    """The same id asked for twice at once: each caller gets an answer, and each the news."""
+    heard = asyncio.Queue()
+    options = {"job_id": "shared", "on_progress": heard.put_nowait}
+    async with (
+        under_way(client, "x", **options) as one,
+        under_way(client, "x", **options) as two,
+    ):
+        requests = [await impostor.request() for _ in range(2)]
+        await impostor.tell("shared", "step", 1)
+        assert await heard.get() == await heard.get()
+        for request in requests:
+            await impostor.draw(request)
+        assert [(await one).seed, (await two).seed] == [1, 1]
+
+
+@pytest.mark.parametrize("job_id", ["#", "a.b", "x" * 129, "ä"])
+async def test_an_id_that_no_job_can_have_is_refused_here(client, job_id):
+    """It would bind to other people's news, or break the message."""
+    with pytest.raises(InvalidRequest, match="1 to 128 letters"):
+        await client.generate("x", job_id=job_id)
+
+
+# ---------------------------------------------------------------- who asks
+
+
+async def test_requests_and_cancels_name_their_user(impostor, client):
+    """The broker has verified it: only that user may call the job off."""
+    async with client.submit("x", job_id="mine"):
+        request = await impostor.request()
+    assert request.user_id == "chat-backend"
+    assert (await impostor.called_off()).user_id == "chat-backend"
+
+
+async def test_the_user_may_be_left_out(impostor, broker):
+    """Where a proxy or a certificate logs in as another than the URL says."""
+    async with ImageClient(broker.url(), tell_user=False) as client:
+        async with client.submit("x"):
+            request = await impostor.request()
+        assert request.user_id is None
+        assert (await impostor.called_off()).user_id is None
+
+
+@pytest.fixture
+def stranger(broker):
+    """A user whose name must be percent-encoded in a URL; returns name and URL."""
+    name, password = "zoë @ work", "p/ss:w@rd"
+    rights = broker.api(f"permissions/{VHOST}/chat-backend")
+    path = quote(name, safe="")
+    broker.api(f"users/{path}", "PUT", {"password": password, "tags": ""})
+    broker.api(
+        f"permissions/{VHOST}/{path}",
+        "PUT",
+        {right: rights[right] for right in ("configure", "write", "read")},
+    )
+    host = broker.url().split("@")[1]
+    yield name, f"amqp://{path}:{quote(password, safe='')}@{host}"
+    broker.api(f"users/{path}", "DELETE")
+
+
+async def test_a_percent_encoded_name_is_told_decoded(impostor, stranger):
+    """The broker compares it with the user of the connection."""
+    name, url = stranger
+    async with ImageClient(url) as client, under_way(client, "x") as picture:
+        request = await impostor.request()
+        assert request.user_id == name
+        await impostor.draw(request)
+        assert (await picture).seed == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "user"),
+    [
+        ("amqp://host/vhost", "guest"),
+        ("amqp://a%40b:c@host/vhost", "a@b"),
+        ("amqps://me:x@host/v?auth=EXTERNAL", None),
+    ],
+)
+def test_the_user_is_that_of_the_connection(url, user):
+    """Guest where the URL names none; unknown where a certificate tells it."""
+    assert ImageClient(url)._link.user == user
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host/vhost", "amqp://host:port/vhost", "", "amqp:///x"]
+)
+def test_what_is_no_broker_url_is_refused_at_once(url):
+    """Not after the time of a connection attempt."""
+    with pytest.raises(ValueError, match=r"URL|port"):
+        ImageClient(url)
+
+
+# ---------------------------------------------------------------- strange replies
+
+
+async def test_second_and_stray_replies_are_counted(impostor, client):
+    """Dropped, and seen: a bench tells by it how often a reply came twice."""
+    async with under_way(client, "x") as picture:
+        request = await impostor.request()
+        for _ in range(3):
+            await impostor.draw(request)
+        await impostor.draw(request, correlation_id="nobody's")
+        assert (await picture).seed == 1
+    async with under_way(client, "x") as picture:  # its reply comes after all of them
+        await impostor.draw(await impostor.request())
+        await picture
+    assert (client.duplicates, client.strays) == (2, 1)
