@@ -1,25 +1,25 @@
-"""The control listener: hears what is broadcast to every consumer, and obeys a cancel."""
-
-from collections.abc import Awaitable, Callable
+"""The control listener: hears what is broadcast to every consumer: a cancel, or the end of a job."""
 
 from aio_pika.abc import AbstractIncomingMessage
 from pydantic import ValidationError
 
 from consumer import topology
 from consumer.connection import Session
+from consumer.flights import Flights
+from consumer.keeper import Keeper
 from consumer.logs import logger
-from schemas.control import CONTROL_ADAPTER, Cancel
+from consumer.topology import MAY_CANCEL_ANY
+from schemas.control import CONTROL_ADAPTER, Cancel, Done
 
 log = logger(__name__)
-
-OnCancel = Callable[[str], Awaitable[None]]
 
 
 class Control:
     """A queue of our own on the exchange `imagegen.control`."""
 
-    def __init__(self, on_cancel: OnCancel) -> None:
-        self._on_cancel = on_cancel
+    def __init__(self, flights: Flights, store: Keeper) -> None:
+        self._flights = flights
+        self._store = store
 
     async def attach(self, session: Session) -> None:
         """Bind an exclusive queue that goes with the connection."""
@@ -36,5 +36,18 @@ class Control:
             log.warning("control_message_not_understood", bytes=len(message.body))
             return
         if isinstance(command, Cancel):
-            log.info("cancel_heard", job_id=command.job_id)
-            await self._on_cancel(command.job_id)
+            await self._cancel(command.job_id, message.user_id)
+        elif isinstance(command, Done):
+            self._flights.done_elsewhere(command.job_id)
+
+    async def _cancel(self, job_id: str, user_id: str | None) -> None:
+        """Stop a job that is here, or remember that it is not wanted.
+
+        A job whose publisher gave its `user_id`, which the broker verifies, is cancelled by the
+        same user only; the service's own users may cancel any.
+        """
+        any_job = user_id in MAY_CANCEL_ANY
+        here = self._flights.cancel(job_id, user_id, any_job=any_job)
+        log.info("cancel_heard", job_id=job_id, here=here)
+        if not here:
+            await self._store.remember_cancel(job_id, user_id, any_job=any_job)

@@ -1,4 +1,4 @@
-"""The events: news of jobs for whoever listens; best effort, never waited for."""
+"""The events: news of jobs for whoever listens, and for our siblings; best effort, never waited for."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -9,11 +9,13 @@ from aio_pika import DeliveryMode
 
 from consumer import topology
 from consumer.connection import LINK_ERRORS, Session
+from schemas.control import CONTROL_TYPE, Done
 from schemas.events import EVENT_TYPE, EventState, JobEvent, routing_key
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractExchange
 
+PUBLISH_TIMEOUT_S = 5.0
 PENDING_MOST = 256
 """News that waits for the broker; beyond it the newest are dropped."""
 
@@ -23,38 +25,52 @@ class Events:
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
-        self._pending: asyncio.Queue[JobEvent] = asyncio.Queue(PENDING_MOST)
-        self._exchange: AbstractExchange | None = None
+        self._pending: asyncio.Queue[JobEvent | Done] = asyncio.Queue(PENDING_MOST)
+        self._exchanges: tuple[AbstractExchange, AbstractExchange] | None = None
 
     async def attach(self, session: Session) -> None:
         """Open a channel of our own, without confirms, on the publishing connection."""
         channel = await session.publish.channel(publisher_confirms=False)
-        self._exchange = await channel.get_exchange(topology.EVENTS, ensure=False)
+        self._exchanges = (
+            await channel.get_exchange(topology.EVENTS, ensure=False),
+            await channel.get_exchange(topology.CONTROL, ensure=False),
+        )
 
     def tell(self, job_id: str, state: EventState, step: int = 0, steps: int = 0) -> None:
         """Take a piece of news; returns at once."""
         event = JobEvent(
             job_id=job_id, state=state, step=step, steps=steps, worker=self._worker
         )
+        self._put(event)
+
+    def done(self, job_id: str) -> None:
+        """Tell every consumer that this job has its end; returns at once."""
+        self._put(Done(op="done", job_id=job_id, worker=self._worker))
+
+    def _put(self, news: JobEvent | Done) -> None:
         if not self._pending.full():
-            self._pending.put_nowait(event)
+            self._pending.put_nowait(news)
 
     async def run(self) -> None:
         """Publish what there is to tell, for ever."""
         while True:
-            event = await self._pending.get()
-            if self._exchange is None:
+            news = await self._pending.get()
+            if self._exchanges is None:
                 continue
+            events, control = self._exchanges
             message = aio_pika.Message(
-                event.model_dump_json().encode(),
+                news.model_dump_json().encode(),
                 content_type="application/json",
-                type=EVENT_TYPE,
+                type=EVENT_TYPE if isinstance(news, JobEvent) else CONTROL_TYPE,
                 message_id=str(uuid4()),
                 delivery_mode=DeliveryMode.NOT_PERSISTENT,
             )
             try:
-                async with asyncio.timeout(5):
-                    await self._exchange.publish(message, routing_key(event), mandatory=False)
+                async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                    if isinstance(news, JobEvent):
+                        await events.publish(message, routing_key(news), mandatory=False)
+                    else:
+                        await control.publish(message, "", mandatory=False)
             except LINK_ERRORS:
-                # The next session brings another exchange; this piece of news is lost.
-                self._exchange = None
+                # The next session brings other exchanges; this piece of news is lost.
+                self._exchanges = None

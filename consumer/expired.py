@@ -9,7 +9,8 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from consumer import topology
 from consumer.admission import Delivery, Limits, job_identity, unaddressable
-from consumer.connection import LINK_ERRORS, Session
+from consumer.answers import Answers, Taken, settle
+from consumer.connection import Session
 from consumer.errors import Fault
 from consumer.intake import facts
 from consumer.logs import logger
@@ -20,7 +21,6 @@ from schemas.errors import ErrorCode
 log = logger(__name__)
 
 PREFETCH = 10
-SETTLE_TIMEOUT_S = 3.0
 NACK_PATIENCE_S = 60
 """For a reply queue that is full."""
 
@@ -43,9 +43,15 @@ class Expired:
     """The consumer of `imagegen.expired`."""
 
     def __init__(
-        self, replies: Replies, limits: Limits, metrics: Metrics, tasks: asyncio.TaskGroup
+        self,
+        replies: Replies,
+        answers: Answers,
+        limits: Limits,
+        metrics: Metrics,
+        tasks: asyncio.TaskGroup,
     ) -> None:
         self._replies = replies
+        self._answers = answers
         self._limits = limits
         self._metrics = metrics
         self._tasks = tasks
@@ -75,11 +81,7 @@ class Expired:
             told = await self._replies.park(delivery, "internal", patience) is not None
         if not told:
             return
-        try:
-            async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                await message.ack()
-        except LINK_ERRORS as error:
-            log.info("settlement_forgotten", problem=str(error))
+        await settle(Taken(delivery, message, session), requeue=False)
 
     async def _tell(self, delivery: Delivery, why: str, patience: Patience) -> bool:
         """Answer, or park what cannot be answered; False if it was forgotten meanwhile."""
@@ -88,10 +90,14 @@ class Expired:
             return await self._replies.park(delivery, unaddressed, patience) is not None
         fault = FAULTS.get(why, OTHER_FAULT)
         job_id, _ = job_identity(delivery, hashlib.sha256(delivery.body).hexdigest())
+        if await self._answers.was_given(delivery, job_id):
+            log.info("dead_letter_answered_before", job_id=job_id)
+            return True
         if delivery.reply_to:
             told = await self._replies.send_error(delivery, job_id, fault, patience)
             if told is None:
                 return False
+            await self._answers.note(delivery, job_id, told)
             self._metrics.errors.labels(fault.code.value).inc()
         log.info("dead_letter_answered", job_id=job_id, code=fault.code.value)
         return True

@@ -29,6 +29,10 @@ class Vitals:
     """A model was loaded at least once, and the child of the moment has it."""
     broker_connected: bool
     broker_problem: str | None
+    broker_blocked: bool
+    """The broker is short of memory or disk, and takes no publish."""
+    store_problem: str | None
+    """Why the store cannot be written; None if it can."""
     gpu_note: str
 
 
@@ -38,7 +42,7 @@ class Health:
 
     status: Literal["pass", "warn", "fail"]
     state: str
-    """starting, loading, connecting, ready, draining or failed."""
+    """loading, connecting, ready, no_store, blocked, draining or failed."""
     note: str
     """A sentence."""
     ready: bool
@@ -48,20 +52,32 @@ def derive(vitals: Vitals) -> Health:
     """Return the verdict on these vitals."""
     if vitals.phase is Phase.DRAINING:
         return Health("warn", "draining", "Finishing the work in hand.", ready=False)
+    return _of_gpu(vitals) or _of_links(vitals)
+
+
+def _of_gpu(vitals: Vitals) -> Health | None:
+    """Return what is wrong with the GPU process."""
     if vitals.gpu is GpuState.DEFUNCT:
-        return Health(
-            "fail",
-            "failed",
-            f"The GPU process dies again and again: {vitals.gpu_note}.",
-            ready=False,
-        )
+        note = f"The GPU fails again and again: {vitals.gpu_note}."
+        return Health("fail", "failed", note, ready=False)
     if not vitals.loaded:
         note = vitals.gpu_note or "the GPU process starts"
         status: Literal["warn", "fail"] = "warn" if vitals.phase is Phase.STARTING else "fail"
         return Health(status, "loading", f"Loading the model: {note}.", ready=False)
+    return None
+
+
+def _of_links(vitals: Vitals) -> Health:
+    """Return how it stands with the broker and the store."""
+    if vitals.store_problem is not None:
+        note = f"The store cannot be written, so nothing is taken: {vitals.store_problem}."
+        return Health("fail", "no_store", note, ready=False)
     if not vitals.broker_connected:
         problem = vitals.broker_problem or "dialling"
         return Health("fail", "connecting", f"No broker: {problem}.", ready=False)
+    if vitals.broker_blocked:
+        note = "The broker is short of memory or disk: answers wait until it takes them."
+        return Health("warn", "blocked", note, ready=True)
     return Health("pass", "ready", "Taking requests.", ready=True)
 
 

@@ -151,7 +151,12 @@ class Unanswerable:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """We are stopping; another consumer shall do it."""
+    """We stop, or cannot reach our store; another consumer shall do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredBefore:
+    """A redelivery; the broker had confirmed our answer, only the ack was lost."""
 
 
 Outcome = (
@@ -164,6 +169,7 @@ Outcome = (
     | Poison
     | Unanswerable
     | GivenBack
+    | AnsweredBefore
 )
 
 
@@ -186,6 +192,7 @@ SETTLEMENT: dict[type[Outcome], Settlement] = {
     Poison: Settlement(park=True, reply="error", settle="ack"),
     Unanswerable: Settlement(park=True, reply="none", settle="ack"),
     GivenBack: Settlement(park=False, reply="none", settle="requeue"),
+    AnsweredBefore: Settlement(park=False, reply="none", settle="ack"),
 }
 
 FINAL_STATE: dict[type[Outcome], State] = {

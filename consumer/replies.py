@@ -1,7 +1,6 @@
 """The replies: renders an outcome, publishes it with confirm, and parks what nobody can be told."""
 
 import asyncio
-import base64
 import hashlib
 import random
 from collections import Counter
@@ -22,13 +21,13 @@ from consumer.errors import Fault
 from consumer.images import MIME
 from consumer.job import Succeeded
 from consumer.logs import logger
+from consumer.presence import DIRECT_REPLY_TO, is_forged
 from consumer.topology import PARKING
 from schemas.errors import ErrorCode
 from schemas.reply import ERROR_TYPE, FIELD_HEADER_PREFIX, RESULT_TYPE, ResultFacts
 
 log = logger(__name__)
 
-DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 APP_ID = "imagegen"
 RETRY_FIRST_S, RETRY_MOST_S = 0.25, 5.0
 SUSPECTS_MOST = 1000
@@ -231,16 +230,6 @@ class Replies:
 def _breaks_most(reply_to: str) -> int:
     """Return how often the broker may break on a direct reply before it is given up.
 
-    What does not even look like the process id that the broker put there is given up soon; what
-    does may only have been in flight beside one.
+    A forged one is given up soon; what looks real may only have been in flight beside one.
     """
-    process = reply_to.removeprefix(f"{DIRECT_REPLY_TO}.").partition(".")[0]
-    try:
-        head = base64.b64decode(process, validate=True)[:2]
-    except ValueError:
-        head = b""
-    return 3 * BREAKS_MOST if head in _PROCESS_ID_HEADS else BREAKS_MOST
-
-
-_PROCESS_ID_HEADS = (b"\x83X", b"\x83g")
-"""NEW_PID_EXT and PID_EXT of Erlang's external term format."""
+    return BREAKS_MOST if is_forged(reply_to) else 3 * BREAKS_MOST

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ from consumer.gpu.process import (
     DrawingStoppedError,
     Frame,
     GpuDiedError,
+    GpuError,
     GpuProcess,
     GpuTimeoutError,
 )
@@ -33,20 +34,24 @@ from consumer.job import (
     Refused,
     Succeeded,
 )
+from consumer.keeper import Keeper
 from consumer.logs import logger
-from consumer.store import CANCELLED_FAULT, Started, Store
+from consumer.metrics import Metrics
+from consumer.store import CANCELLED_FAULT, Started
 from schemas.errors import ErrorCode, Problem
 from schemas.reply import ResultFacts, Timings
 
 log = logger(__name__)
 
 MAX_DEATHS = 3
-"""Deaths and hangs of the GPU process after which a job is poison."""
-SOFT_RETRIES = 1
-"""For what the GPU reports of itself: too little memory, no numbers."""
+"""Deaths and hangs of the GPU process after which a job is poison, over redeliveries too."""
+RETRIES = 1
+"""In place, after a death or a hang, too little memory, or a picture without numbers."""
 _SOFT = {"out_of_memory", "nan_output"}
+"""What the GPU reports of itself, and may do better a second time."""
 
 OnStep = Callable[[int, int], None]
+OnStart = Callable[[], None]
 
 
 class StopCause(StrEnum):
@@ -83,49 +88,85 @@ class Style:
 class Runner:
     """Draws jobs on the GPU, retries what may be retried, and encodes off the event loop."""
 
-    def __init__(self, gpu: GpuProcess, store: Store, style: Style) -> None:
+    def __init__(self, gpu: GpuProcess, store: Keeper, metrics: Metrics, style: Style) -> None:
         self._gpu = gpu
         self._store = store
+        self._metrics = metrics
         self._style = style
 
-    async def execute(self, job: Job, begun: Started, stop: Stop, on_step: OnStep) -> Outcome:
+    async def execute(
+        self, job: Job, begun: Started, stop: Stop, on_start: OnStart, on_step: OnStep
+    ) -> Outcome:
         """Draw a job until there is an outcome. Never raises for what a job can do."""
-        clock = asyncio.get_running_loop()
-        patience = (job.deadline - datetime.now(tz=UTC)).total_seconds()
-        if patience <= 0:
-            stop.request(StopCause.EXPIRED)
-        expiry = clock.call_later(max(patience, 0), stop.request, StopCause.EXPIRED)
+        turn = _Turn(job, begun, stop, on_start, on_step)
         try:
-            return await self._draw_with_retries(job, begun, stop, on_step)
-        except DrawingStoppedError:
+            return await self._draw_with_retries(turn)
+        except DrawingStoppedError as error:
+            self._account_for_stop(turn, error.gpu_seconds)
             return stopped(stop.cause)
         except DrawingFailedError as error:
             fault = _reported(error)
             return Refused(fault) if error.code == "invalid_request" else Failed(fault)
-        finally:
-            expiry.cancel()
 
-    async def _draw_with_retries(
-        self, job: Job, begun: Started, stop: Stop, on_step: OnStep
-    ) -> Outcome:
-        deaths, soft_retries = begun.deaths, SOFT_RETRIES
-        while stop.cause is None:
+    async def _draw_with_retries(self, turn: "_Turn") -> Outcome:
+        """Draw, and once more after what may be better then.
+
+        Raises:
+            DrawingStoppedError: the job was stopped.
+            DrawingFailedError: the GPU says why there is no picture.
+        """
+        while turn.stop.cause is None:
+            command = _command(turn.job, tiled=turn.tiled)
             try:
-                frame = await self._gpu.generate(_command(job), on_step, stop.requested)
+                frame = await self._gpu.generate(
+                    command, turn.on_step, turn.stop.requested, turn.on_start
+                )
             except (GpuDiedError, GpuTimeoutError) as error:
-                deaths = await self._store.count_death(job.id)
-                log.warning("gpu_lost", job_id=job.id, deaths=deaths, problem=str(error))
-                if deaths >= MAX_DEATHS:
-                    return Poison(_poison(error))
+                ended = await self._after_death(turn, error)
+                if ended is not None:
+                    return ended
             except DrawingFailedError as error:
-                if error.code not in _SOFT or not soft_retries:
-                    raise
-                soft_retries -= 1
-                log.warning("drawing_retried", job_id=job.id, code=error.code)
+                self._after_failure(turn, error)
             else:
-                if stop.cause is None:
-                    return await self._finish(job, begun.attempt, frame)
-        raise DrawingStoppedError
+                if turn.stop.cause in {None, StopCause.SHUTDOWN}:
+                    self._metrics.gpu_useful.inc(frame.gpu_seconds)
+                    return await self._finish(turn.job, turn.begun.attempt, frame)
+                raise DrawingStoppedError("drawn too late", gpu_seconds=frame.gpu_seconds)
+        raise DrawingStoppedError("stopped before its turn")
+
+    async def _after_death(
+        self, turn: "_Turn", error: GpuDiedError | GpuTimeoutError
+    ) -> Outcome | None:
+        """Count it; return the outcome, or None if it may be tried once more."""
+        died = isinstance(error, GpuDiedError)
+        self._metrics.waste("died" if died else "hung", error.gpu_seconds)
+        turn.deaths = await self._store.count_death(turn.job.id, turn.deaths)
+        log.warning("gpu_lost", job_id=turn.job.id, deaths=turn.deaths, problem=str(error))
+        if turn.deaths >= MAX_DEATHS:
+            return Poison(_poison(error))
+        if turn.retries:
+            turn.retries -= 1
+            return None
+        code = ErrorCode.GPU_DIED if died else ErrorCode.GPU_TIMEOUT
+        return Failed(Fault(code, f"{_sentence(error)} Send it again."))
+
+    def _after_failure(self, turn: "_Turn", error: DrawingFailedError) -> None:
+        """Let it be tried once more, or raise it again."""
+        wasted_by = error.code if error.code in _SOFT else "failed"
+        self._metrics.waste(wasted_by, error.gpu_seconds)
+        if error.code not in _SOFT or not turn.retries:
+            raise error
+        turn.retries -= 1
+        turn.tiled = error.code == "out_of_memory"
+        log.warning("drawing_retried", job_id=turn.job.id, code=error.code)
+
+    def _account_for_stop(self, turn: "_Turn", spent: float) -> None:
+        cause = turn.stop.cause or StopCause.SHUTDOWN
+        self._metrics.waste(cause.value, spent)
+        if cause is not StopCause.SHUTDOWN:
+            drawing = turn.job.drawing
+            whole = self._gpu.pace.picture_s(drawing.width, drawing.height, drawing.forwards)
+            self._metrics.save(cause.value, max((whole or 0.0) - spent, 0.0))
 
     async def _finish(self, job: Job, attempt: int, frame: Frame) -> Succeeded:
         started = time.monotonic()
@@ -184,6 +225,24 @@ class Runner:
         return metadata
 
 
+@dataclass(slots=True)
+class _Turn:
+    """One job on its way to an outcome."""
+
+    job: Job
+    begun: Started
+    stop: Stop
+    on_start: OnStart
+    on_step: OnStep
+    retries: int = RETRIES
+    tiled: bool = False
+    """The VAE decodes in tiles: slower, in less memory."""
+    deaths: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deaths = self.begun.deaths
+
+
 def stopped(cause: StopCause | None) -> Outcome:
     """Return the outcome of a job that was stopped."""
     match cause:
@@ -203,7 +262,7 @@ EXPIRED_FAULT = Fault(
 )
 
 
-def _command(job: Job) -> Generate:
+def _command(job: Job, *, tiled: bool) -> Generate:
     drawing = job.drawing
     return Generate(
         job.id,
@@ -213,7 +272,13 @@ def _command(job: Job) -> Generate:
         drawing.seed,
         drawing.forwards,
         drawing.guidance,
+        tiled=tiled,
     )
+
+
+def _sentence(error: GpuError) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _encode_and_hash(frame: Frame, drawing: Drawing, metadata: Metadata) -> tuple[bytes, str]:

@@ -1,37 +1,48 @@
 """The composition root: builds every part, and owns the order of start, drain and stop."""
 
 import asyncio
+import contextlib
 import re
+import secrets
 import signal
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
 from yarl import URL
 
 from consumer import VERSION, guard, topology
 from consumer.admission import Limits
+from consumer.answers import Answers
 from consumer.connection import Broker, Session
 from consumer.control import Control
 from consumer.errors import EXIT_CONFIG, EXIT_TEMPORARY, StartRefusedError
 from consumer.events import Events
 from consumer.expired import Expired
-from consumer.gpu.process import GpuProcess, GpuStartError, GpuState
+from consumer.flights import Crew, Flights
+from consumer.gpu.process import (
+    GpuDefunctError,
+    GpuLimits,
+    GpuProcess,
+    GpuStartError,
+    GpuState,
+)
 from consumer.gpu.protocol import Load, Ready
 from consumer.health import Health, Phase, Snapshot, Vitals, derive
 from consumer.http.probes import routes
 from consumer.http.server import HttpServer
 from consumer.intake import Desk, Intake
+from consumer.keeper import Keeper
 from consumer.logs import configure, logger
 from consumer.metrics import Metrics
+from consumer.presence import Presence
 from consumer.provision import Provision
 from consumer.replies import Replies
 from consumer.runner import Runner, Style
 from consumer.settings import Settings
-from consumer.store import Store
+from consumer.store import Store, StoreLostError
 
 log = logger(__name__)
 
@@ -39,7 +50,8 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 SNAPSHOT_EVERY_S = 0.25
-PRUNE_EVERY_S = 60.0
+GATE_EVERY_S = 1.0
+STORE_OPEN_EVERY_S = 2.0
 GIVE_BACK_S = 10.0
 """After the drain: time for the work in hand to stop at its next step and be requeued."""
 
@@ -54,6 +66,19 @@ class _Status:
 
     phase: Phase = Phase.STARTING
     gpu_note: str = ""
+    store_note: str | None = None
+    restarts: dict[str, int] = field(default_factory=dict)
+    """Of the GPU process, as far as they are counted in the metrics."""
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something changed on which it depends whether we may take work."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Floor:
+    """The parts that see to requests; made once the model is loaded."""
+
+    flights: Flights
+    intake: Intake
 
 
 class Service:
@@ -64,13 +89,14 @@ class Service:
         self._status = _Status()
         self._started = time.monotonic()
         self._metrics = Metrics()
-        self._store = Store(settings.store)
-        self._gpu = GpuProcess(
-            _load(settings), job_timeout_s=settings.job_timeout_s, on_change=self._gpu_changed
-        )
+        # Another boot is another owner: what it left running is taken over, not joined.
+        owner = f"{settings.worker_name}/{secrets.token_hex(8)}"
+        self._store = Store(settings.store, owner)
+        self._keeper = Keeper(self._store, self._changed)
+        self._gpu = GpuProcess(_load(settings), _gpu_limits(settings), self._gpu_changed)
         self._broker = Broker(settings.amqp_url.get_secret_value(), settings.worker_name)
         self._broker.on_change(self._broker_changed)
-        self._intake: Intake | None = None
+        self._floor: _Floor | None = None
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._snapshot = self._make_snapshot()
@@ -87,7 +113,6 @@ class Service:
         try:
             port = self._http.start()
             log.info("http_listening", host=self._settings.host, port=port)
-            await self._store.open()
             async with asyncio.TaskGroup() as tasks:
                 await self._serve(tasks)
         except* _StopError:
@@ -96,9 +121,8 @@ class Service:
             exit_code = _tell_refusal(refused)
         except* GpuStartError as failed:
             exit_code = _tell_gpu_failure(failed)
-        except* SQLAlchemyError as lost:
-            log.exception("store_lost", problem=str(_first_leaf(lost)))
-            exit_code = EXIT_TEMPORARY
+        except* GpuDefunctError as defunct:
+            exit_code = _tell_defunct(defunct)
         finally:
             await self._shut()
         return exit_code
@@ -106,29 +130,41 @@ class Service:
     # ------------------------------------------------------------ start
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
-        events = Events(self._settings.worker_name)
-        replies = Replies(self._broker, self._settings.max_reply_bytes)
-        for work in (self._gpu.run(), self._beat(), events.run(), self._prune()):
+        settings, keeper = self._settings, self._keeper
+        events = Events(settings.worker_name)
+        for work in (self._gpu.run(), self._beat(), events.run()):
             tasks.create_task(work)
-        ready = await self._until_stopped(self._gpu.wait_ready())
+        opened = await self._until_stopped(self._open_store())
+        ready = await self._until_stopped(self._gpu.wait_ready()) if opened else None
         if ready is not None:
-            intake = self._intake = Intake(self._desk(ready, events, replies, tasks))
-            limits = _limits(self._settings, ready)
-            expired = Expired(replies, limits, self._metrics, tasks)
-            for attachment in (
-                self._provision,
-                events.attach,
-                Control(intake.cancel).attach,
-                expired.attach,
-                intake.attach,
+            for tending in (
+                keeper.renew(),
+                keeper.recover(),
+                keeper.prune(settings.result_ttl_s, settings.result_max_bytes),
             ):
-                self._broker.attach(attachment)
+                tasks.create_task(tending)
+            floor = self._floor = self._furnish(ready, events, tasks)
             tasks.create_task(self._broker.run())
+            tasks.create_task(self._mind_the_gate(floor.intake))
             await self._until_stopped(self._broker.wait_connected())
             self._status.phase = Phase.RUNNING
             await self._stopping.wait()
-            await self._drain(intake)
+            await self._drain(floor)
         raise _StopError
+
+    async def _open_store(self) -> bool:
+        """Open the store; while it is away, say so and try again."""
+        while True:
+            try:
+                await self._store.open()
+            except StoreLostError as error:
+                if self._status.store_note is None:
+                    log.warning("store_lost", problem=str(error))
+                self._status.store_note = str(error)
+                await asyncio.sleep(STORE_OPEN_EVERY_S)
+            else:
+                self._status.store_note = None
+                return True
 
     async def _until_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Await `work`, or give it up when we are told to stop."""
@@ -146,24 +182,57 @@ class Service:
                 worker.cancel()
         return None if worker.cancelled() else worker.result()
 
-    def _desk(
-        self, ready: Ready, events: Events, replies: Replies, tasks: asyncio.TaskGroup
-    ) -> Desk:
-        settings = self._settings
-        return Desk(
-            limits=_limits(settings, ready),
-            store=self._store,
-            runner=Runner(
-                self._gpu, self._store, Style(settings.worker_name, settings.embed_metadata)
-            ),
-            replies=replies,
-            events=events,
-            metrics=self._metrics,
-            tasks=tasks,
-            prefetch=settings.max_concurrent,
-            worker=settings.worker_name,
-            shared_store=not settings.store.startswith("sqlite"),
+    def _furnish(self, ready: Ready, events: Events, tasks: asyncio.TaskGroup) -> _Floor:
+        """Make the parts that see to requests, and have them attached to every session."""
+        settings, metrics, keeper = self._settings, self._metrics, self._keeper
+        limits = _limits(settings, ready)
+        replies = Replies(self._broker, settings.max_reply_bytes)
+        answers = Answers(replies, keeper, metrics)
+        style = Style(settings.worker_name, settings.embed_metadata)
+        runner = Runner(self._gpu, keeper, metrics, style)
+        presence = Presence(self._broker)
+        flights = Flights(Crew(keeper, runner, presence, events, metrics, tasks))
+        intake = Intake(
+            Desk(
+                limits=limits,
+                flights=flights,
+                answers=answers,
+                metrics=metrics,
+                tasks=tasks,
+                prefetch=settings.max_concurrent,
+                worker=settings.worker_name,
+                shared_store=not settings.store.startswith("sqlite"),
+                on_change=self._refresh,
+            )
         )
+        expired = Expired(replies, answers, limits, metrics, tasks)
+        for attachment in (
+            self._provision,
+            events.attach,
+            Control(flights, keeper).attach,
+            expired.attach,
+            intake.attach,
+        ):
+            self._broker.attach(attachment)
+        return _Floor(flights, intake)
+
+    async def _mind_the_gate(self, intake: Intake) -> None:
+        """Take work exactly while it can be done: the GPU works and the store can be written."""
+        news = self._status.news
+        while not self._stopping.is_set():
+            if self._gpu.usable and self._keeper.healthy:
+                await intake.take()
+            elif intake.taking:
+                log.warning("not_taking", store=self._keeper.problem, gpu=self._gpu.state.value)
+                await intake.stop_taking()
+            news.clear()
+            await self._until_changed(news)
+
+    @staticmethod
+    async def _until_changed(news: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATE_EVERY_S):
+                await news.wait()
 
     async def _provision(self, session: Session) -> None:
         settings = self._settings
@@ -187,24 +256,27 @@ class Service:
 
     # ------------------------------------------------------------ drain and stop
 
-    async def _drain(self, intake: Intake) -> None:
-        """Take nothing more, finish what is in hand, and at the limit give the rest back."""
+    async def _drain(self, floor: _Floor) -> None:
+        """Take nothing more, finish what is on the GPU, and at the limit give the rest back."""
+        in_hand = floor.intake.in_hand
         self._status.phase = Phase.DRAINING
-        log.info("draining", deliveries=intake.in_hand.deliveries)
-        await intake.stop_taking()
+        log.info("draining", deliveries=in_hand.deliveries)
+        await floor.intake.stop_taking()
+        # What waits for its turn here is drawn sooner by another consumer.
+        floor.flights.give_back(begun_too=False)
         try:
             async with asyncio.timeout(self._settings.drain_s):
-                await self._until(intake.in_hand.idle.wait(), self._hurrying)
+                await self._until(in_hand.idle.wait(), self._hurrying)
         except TimeoutError:
-            log.warning("drain_limit_reached", deliveries=intake.in_hand.deliveries)
-        if not intake.in_hand.idle.is_set():
-            log.info("giving_back", deliveries=intake.in_hand.deliveries)
-            intake.give_everything_back()
+            log.warning("drain_limit_reached", deliveries=in_hand.deliveries)
+        if not in_hand.idle.is_set():
+            log.info("giving_back", deliveries=in_hand.deliveries)
+            floor.flights.give_back(begun_too=True)
             try:
                 async with asyncio.timeout(GIVE_BACK_S):
-                    await intake.in_hand.idle.wait()
+                    await in_hand.idle.wait()
             except TimeoutError:
-                log.warning("left_to_the_broker", deliveries=intake.in_hand.deliveries)
+                log.warning("left_to_the_broker", deliveries=in_hand.deliveries)
 
     async def _shut(self) -> None:
         self._status.phase = Phase.STOPPED
@@ -232,13 +304,30 @@ class Service:
             await asyncio.sleep(SNAPSHOT_EVERY_S)
 
     def _refresh(self) -> None:
-        self._snapshot = self._make_snapshot()
-        self._metrics.ready.set(self._snapshot.health.ready)
+        snapshot, metrics, floor = self._make_snapshot(), self._metrics, self._floor
+        self._snapshot = snapshot
+        metrics.ready.set(snapshot.health.ready)
+        metrics.store_available.set(self._store_problem is None)
+        metrics.consuming.set(floor is not None and floor.intake.taking)
+        metrics.tasks.set(len(asyncio.all_tasks()))
+        for reason, count in self._gpu.restarts.items():
+            counted = self._status.restarts.get(reason, 0)
+            metrics.child_restarts.labels(reason).inc(count - counted)
+            self._status.restarts[reason] = count
+
+    def _changed(self) -> None:
+        """Look again whether we may take work."""
+        self._status.news.set()
+        self._refresh()
 
     def _broker_changed(self) -> None:
         if not self._broker.connected:
             self._metrics.reconnects.inc()
         self._refresh()
+
+    @property
+    def _store_problem(self) -> str | None:
+        return self._status.store_note or self._keeper.problem
 
     def _make_snapshot(self) -> Snapshot:
         gpu, broker = self._gpu, self._broker
@@ -249,13 +338,16 @@ class Service:
                 gpu.ready is not None and gpu.state in {GpuState.READY, GpuState.BUSY},
                 broker.connected,
                 broker.last_problem,
+                broker.blocked,
+                self._store_problem,
                 self._status.gpu_note,
             )
         )
         return Snapshot(health, self._page(health), time.monotonic())
 
     def _page(self, health: Health) -> dict[str, Any]:
-        gpu, broker, intake = self._gpu, self._broker, self._intake
+        gpu, broker, floor = self._gpu, self._broker, self._floor
+        last_success = floor.flights.last_success if floor else None
         ready = gpu.ready
         return {
             "version": VERSION,
@@ -277,7 +369,7 @@ class Service:
                 "device": ready.device if ready else None,
                 "name": ready.device_name if ready else None,
                 "backend": ready.backend if ready else None,
-                "restarts": gpu.restarts,
+                "restarts": sum(gpu.restarts.values()),
                 "pid": gpu.pid,
             },
             "broker": {
@@ -285,35 +377,22 @@ class Service:
                 "generation": broker.generation,
                 "version": broker.server_version,
                 "problem": broker.last_problem,
+                "blocked": broker.blocked,
             },
+            "store": {"available": self._store_problem is None, "problem": self._store_problem},
             "work": {
-                "in_hand": intake.in_hand.deliveries if intake else 0,
+                "taking": floor is not None and floor.intake.taking,
+                "in_hand": floor.intake.in_hand.deliveries if floor else 0,
                 "limit": self._settings.max_concurrent,
-                "last_success": intake.in_hand.last_success.isoformat()
-                if intake and intake.in_hand.last_success
-                else None,
+                "last_success": last_success.isoformat() if last_success else None,
             },
         }
 
     def _gpu_changed(self, note: str) -> None:
-        if self._gpu.state is GpuState.DEAD:
-            self._metrics.child_restarts.inc()
+        self._status.gpu_note = note or self._status.gpu_note
+        self._changed()
         if note:
-            self._status.gpu_note = note
-            self._refresh()
             log.info("gpu", state=self._gpu.state.value, note=note)
-
-    async def _prune(self) -> None:
-        while True:
-            settings = self._settings
-            try:
-                removed = await self._store.prune(
-                    settings.result_ttl_s, settings.result_max_bytes
-                )
-                log.debug("results_pruned", jobs=removed)
-            except SQLAlchemyError as error:
-                log.warning("results_not_pruned", problem=str(error))
-            await asyncio.sleep(PRUNE_EVERY_S)
 
 
 def serve(settings: Settings) -> int:
@@ -334,6 +413,16 @@ def _load(settings: Settings) -> Load:
         settings.device,
         settings.memory,
         str(settings.data_dir.absolute()),
+    )
+
+
+def _gpu_limits(settings: Settings) -> GpuLimits:
+    return GpuLimits(
+        job_timeout_s=settings.job_timeout_s,
+        step_floor_s=settings.hang_floor_s,
+        defunct_exit_s=settings.defunct_exit_s,
+        canary_every_s=settings.canary_every_s,
+        recycle_bytes=settings.recycle_bytes,
     )
 
 
@@ -362,6 +451,11 @@ def _tell_gpu_failure(group: BaseExceptionGroup[GpuStartError]) -> int:
     failed = _first_leaf(group)
     log.error("model_cannot_be_loaded", problem=str(failed))
     return EXIT_CONFIG if failed.permanent else EXIT_TEMPORARY
+
+
+def _tell_defunct(group: BaseExceptionGroup[GpuDefunctError]) -> int:
+    log.error("gpu_defunct", problem=str(_first_leaf(group)))
+    return EXIT_TEMPORARY
 
 
 def _first_leaf(group: BaseExceptionGroup[E]) -> E:

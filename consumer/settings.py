@@ -97,6 +97,14 @@ class Settings(BaseModel):
 
     job_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     """Hard limit of one picture on the GPU, in seconds."""
+    hang_floor_s: Annotated[float, Field(gt=0, le=3_600)] = 30.0
+    """Seconds of silence between two steps that are never called a hang, however fast it was."""
+    defunct_exit_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    """Seconds of a GPU that fails at everything after which the service exits with code 75."""
+    canary_every_s: Annotated[float, Field(gt=0, le=3_600)] = 30.0
+    """Seconds between two trial pictures of a GPU that failed at everything."""
+    recycle_bytes: Annotated[int, Field(ge=0)] = 4 * 1024**3
+    """Growth of the GPU process, in bytes of either memory, after which it is replaced; 0: never."""
     default_deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     """Patience of a caller who set no `expiration`, in seconds."""
     drain_s: Annotated[float, Field(ge=0, le=3_600)] = 60.0

@@ -101,6 +101,10 @@ USERS = (
 )
 
 
+MAY_CANCEL_ANY = frozenset({"imagegen-consumer", "imagegen-http"})
+"""Users of the service's own; others cancel the jobs that they sent."""
+
+
 def queues(max_queue_size: int) -> tuple[Queue, ...]:
     """Return our queues, the requests bounded to `max_queue_size` waiting messages."""
     return (

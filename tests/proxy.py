@@ -31,6 +31,8 @@ class FrameProxy:
         self._news = asyncio.Condition()
         self._count = 0
         self._tasks = set()
+        self._writers = set()
+        self._refusing = False
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -52,6 +54,20 @@ class FrameProxy:
         """Hold back this method from now on, until `released` is set."""
         self.holding = (sender, method)
 
+    def refuse(self):
+        """Take no connection from now on."""
+        self._refusing = True
+
+    def accept(self):
+        """Take connections again."""
+        self._refusing = False
+
+    def cut(self):
+        """Reset every connection; what was held back is lost."""
+        self.holding = None
+        for writer in self._writers:
+            writer.transport.abort()
+
     async def wait(self, sender, method, count=1):
         """Wait until the method passed `count` times."""
         async with asyncio.timeout(30), self._news:
@@ -66,12 +82,16 @@ class FrameProxy:
         ]
 
     async def _serve(self, reader, writer):
+        if self._refusing:
+            writer.transport.abort()
+            return
         self._tasks.add(asyncio.current_task())
         self._count += 1
         number = self._count
         to_broker, from_broker = await asyncio.open_connection(
             self._target.hostname, self._target.port
         )
+        self._writers |= {writer, from_broker}
         with contextlib.suppress(
             asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError
         ):
@@ -80,6 +100,7 @@ class FrameProxy:
                 self._pump(number, "client", reader, from_broker),
                 self._pump(number, "broker", to_broker, writer),
             )
+        self._writers -= {writer, from_broker}
         writer.close()
         from_broker.close()
 

@@ -14,6 +14,8 @@ WELL = Vitals(
     loaded=True,
     broker_connected=True,
     broker_problem=None,
+    broker_blocked=False,
+    store_problem=None,
     gpu_note="builtin is loaded on CPU",
 )
 
@@ -29,6 +31,9 @@ WELL = Vitals(
         ({"gpu": GpuState.DEFUNCT, "loaded": False}, "fail", "failed", False),
         ({"broker_connected": False}, "fail", "connecting", False),
         ({"broker_connected": False, "loaded": False}, "fail", "loading", False),
+        ({"store_problem": "disk full"}, "fail", "no_store", False),
+        ({"store_problem": "disk full", "broker_connected": False}, "fail", "no_store", False),
+        ({"broker_blocked": True}, "warn", "blocked", True),
         ({"phase": Phase.DRAINING}, "warn", "draining", False),
         ({"phase": Phase.DRAINING, "gpu": GpuState.DEFUNCT}, "warn", "draining", False),
     ],
@@ -48,6 +53,8 @@ def test_the_verdict_on_some_vitals(change, status, state, ready):
         ({"loaded": False, "gpu_note": "fetching 20 GB"}, "fetching 20 GB"),
         ({"loaded": False, "gpu_note": ""}, "the GPU process starts"),
         ({"gpu": GpuState.DEFUNCT, "gpu_note": "5 deaths"}, "5 deaths"),
+        ({"store_problem": "the disk is full"}, "the disk is full"),
+        ({"broker_blocked": True}, "short of memory"),
     ],
     ids=str,
 )
@@ -59,17 +66,25 @@ def test_the_note_says_why(change, words):
 
 
 @pytest.mark.parametrize(
-    ("phase", "gpu", "loaded", "connected"),
-    list(product(Phase, GpuState, (True, False), (True, False))),
+    ("phase", "gpu", "loaded", "connected", "store"),
+    list(product(Phase, GpuState, (True, False), (True, False), (None, "gone"))),
 )
-def test_it_is_ready_only_if_everything_is(phase, gpu, loaded, connected):
-    """Readiness is never claimed without model and broker, in a stop, or with a broken GPU."""
-    vitals = replace(WELL, phase=phase, gpu=gpu, loaded=loaded, broker_connected=connected)
+def test_it_is_ready_only_if_everything_is(phase, gpu, loaded, connected, store):
+    """Readiness is never claimed without model, broker and store, in a stop, or with a broken GPU."""
+    vitals = replace(
+        WELL,
+        phase=phase,
+        gpu=gpu,
+        loaded=loaded,
+        broker_connected=connected,
+        store_problem=store,
+    )
     health = derive(vitals)
     assert health.ready == (health.status == "pass")
     if health.ready:
         assert loaded
         assert connected
+        assert store is None
         assert phase is not Phase.DRAINING
         assert gpu is not GpuState.DEFUNCT
 

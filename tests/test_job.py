@@ -10,6 +10,7 @@ from consumer.job import (
     SETTLEMENT,
     TRANSITIONS,
     Abandoned,
+    AnsweredBefore,
     Cancelled,
     Expired,
     Failed,
@@ -40,6 +41,7 @@ OUTCOMES = get_args(Outcome)
         (Poison, True, "error", "ack"),
         (Unanswerable, True, "none", "ack"),
         (GivenBack, False, "none", "requeue"),
+        (AnsweredBefore, False, "none", "ack"),
     ],
 )
 def test_each_outcome_settles_as_the_design_says(outcome, park, reply, settle):
@@ -53,13 +55,13 @@ def test_every_outcome_has_its_settlement():
 
 
 def test_nothing_is_acked_in_silence():
-    """Whatever is acked was answered or parked before; only nobody's job goes without a word."""
+    """Whatever is acked was answered or parked before, or its caller is gone."""
     silent = {
         outcome
         for outcome, row in SETTLEMENT.items()
         if row.settle == "ack" and row.reply == "none" and not row.park
     }
-    assert silent == {Abandoned}
+    assert silent == {Abandoned, AnsweredBefore}
 
 
 def test_what_goes_back_to_the_queue_is_not_answered():
@@ -70,8 +72,8 @@ def test_what_goes_back_to_the_queue_is_not_answered():
 
 
 def test_every_outcome_of_a_job_leaves_it_in_a_state():
-    """Only what never became a job has no final state."""
-    assert set(OUTCOMES) - set(FINAL_STATE) == {Unanswerable}
+    """Only what never became a job, or had its end already, has no final state."""
+    assert set(OUTCOMES) - set(FINAL_STATE) == {Unanswerable, AnsweredBefore}
 
 
 @pytest.mark.parametrize("outcome", FINAL_STATE)

@@ -297,6 +297,19 @@ async def test_kill_of_the_gpu_child_in_a_picture(service, requester, gate):
     assert service.health()["gpu"]["restarts"] == 1
 
 
+async def test_deaths_are_counted_over_restarts(serve, requester, tmp_path):
+    """A job that killed the GPU process before the service was restarted has one life less."""
+    first = serve().wait_ready()
+    prompt = f"die=9 lives={tmp_path / 'lives'}"
+    reply = await requester.ask({"prompt": prompt}, message_id="killer")
+    assert reply["error"]["code"] == "gpu_died"
+    assert await asyncio.to_thread(first.stop) == 0
+    serve().wait_ready()
+    reply = await requester.ask({"prompt": prompt}, message_id="killer")
+    assert reply["error"]["code"] == "poison"
+    assert (tmp_path / "lives").read_text() == "xxx"
+
+
 async def test_kill_of_the_service_in_a_picture(serve, requester, gate):
     """The service is killed in a picture and started again: the caller still gets its picture."""
     first = serve().wait_ready()
@@ -314,8 +327,11 @@ async def test_kill_of_the_service_in_a_picture(serve, requester, gate):
 async def test_a_job_that_kills_the_child_three_times_is_poison(
     service, requester, broker, tmp_path
 ):
-    """The third death in one job ends it: answered, parked, never again."""
+    """Two deaths are told and may be retried; the third ends it: answered, parked, never again."""
     prompt = f"die=9 lives={tmp_path / 'lives'}"
+    reply = await requester.ask({"prompt": prompt}, message_id="poison")
+    assert (reply["error"]["code"], reply["error"]["retryable"]) == ("gpu_died", True)
+    assert (tmp_path / "lives").read_text() == "xx"
     reply = await requester.ask({"prompt": prompt}, message_id="poison")
     assert (reply["error"]["code"], reply["error"]["retryable"]) == ("poison", False)
     assert (tmp_path / "lives").read_text() == "xxx"
@@ -326,11 +342,11 @@ async def test_a_job_that_kills_the_child_three_times_is_poison(
 
 
 async def test_a_hang_is_ended_by_the_hard_limit(serve, requester):
-    """A child that does not finish is replaced; the third time the job is poison."""
+    """A child that does not finish is replaced; after one more try the caller is told."""
     served = serve(JOB_TIMEOUT_S=0.3).wait_ready()
     reply = await requester.ask({"prompt": "hang"})
-    assert reply["error"]["code"] == "poison"
-    served.wait("gpu_lost", deaths=3)
+    assert (reply["error"]["code"], reply["error"]["retryable"]) == ("gpu_timeout", True)
+    served.wait("gpu_lost", deaths=2)
 
 
 async def test_a_stop_finishes_the_work_in_hand(serve, requester, gate):

@@ -1,0 +1,153 @@
+"""The answers: does for a delivery what the settlement table says: park, reply, only then settle."""
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from consumer.admission import Delivery
+from consumer.connection import LINK_ERRORS, Published, Session
+from consumer.errors import Fault
+from consumer.job import (
+    SETTLEMENT,
+    Abandoned,
+    AnsweredBefore,
+    Cancelled,
+    Expired,
+    Failed,
+    GivenBack,
+    Outcome,
+    Poison,
+    Refused,
+    Succeeded,
+    Unanswerable,
+)
+from consumer.keeper import Keeper
+from consumer.logs import logger
+from consumer.metrics import Metrics
+from consumer.replies import Patience, Replies
+
+log = logger(__name__)
+
+SETTLE_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A delivery in our hands."""
+
+    delivery: Delivery
+    message: AbstractIncomingMessage
+    session: Session
+
+    def alive(self) -> bool:
+        """Whether it can still be settled; else the broker brings it again."""
+        return self.session.alive
+
+
+class Answers:
+    """Answers deliveries, each on its own, and settles them."""
+
+    def __init__(self, replies: Replies, store: Keeper, metrics: Metrics) -> None:
+        self._replies = replies
+        self._store = store
+        self._metrics = metrics
+
+    async def was_given(self, delivery: Delivery, job_id: str) -> bool:
+        """Tell whether the broker confirmed an answer to this caller for this job earlier."""
+        if not delivery.reply_to or not delivery.correlation_id:
+            return False
+        return await self._store.was_answered(job_id, address(delivery))
+
+    async def note(self, delivery: Delivery, job_id: str, published: Published | None) -> None:
+        """Take down that an answer was confirmed: if only our ack is lost, it is not sent twice."""
+        if published is Published.CONFIRMED and delivery.correlation_id:
+            await self._store.answered(job_id, address(delivery))
+
+    async def give(
+        self, taken: Taken, job_id: str, outcome: Outcome, nacks_until: datetime
+    ) -> None:
+        """Park, reply and settle; until `nacks_until` a full reply queue is tried again."""
+        settlement = SETTLEMENT[type(outcome)]
+        patience = Patience(taken.alive, nacks_until)
+        end = "none"
+        if settlement.park:
+            end = await self._park(taken, outcome, patience)
+        if settlement.reply != "none" and taken.delivery.reply_to and end != "forgotten":
+            end = await self._reply(taken, job_id, outcome, patience)
+        log.info(
+            "settled",
+            job_id=job_id or None,
+            correlation_id=taken.delivery.correlation_id,
+            outcome=type(outcome).__name__.lower(),
+            code=_code(outcome),
+            reply=end,
+            redelivered=taken.delivery.redelivered,
+        )
+        if end != "forgotten":
+            self._metrics.requests.labels(type(outcome).__name__.lower()).inc()
+            await settle(taken, requeue=settlement.settle == "requeue")
+
+    async def _park(self, taken: Taken, outcome: Outcome, patience: Patience) -> str:
+        reason = outcome.reason if isinstance(outcome, Unanswerable) else "poison"
+        published = await self._replies.park(taken.delivery, reason, patience)
+        if published is None:
+            return "forgotten"
+        self._metrics.parked.labels(reason).inc()
+        log.warning("parked", reason=reason, end=published.value)
+        return published.value
+
+    async def _reply(
+        self, taken: Taken, job_id: str, outcome: Outcome, patience: Patience
+    ) -> str:
+        replies, delivery = self._replies, taken.delivery
+        match outcome:
+            case Succeeded():
+                published = await replies.send_result(delivery, outcome, patience)
+            case (
+                Refused(fault=fault)
+                | Expired(fault=fault)
+                | Cancelled(fault=fault)
+                | Failed(fault=fault)
+                | Poison(fault=fault)
+            ):
+                self._metrics.errors.labels(fault.code.value).inc()
+                published = await replies.send_error(delivery, job_id, fault, patience)
+            case Abandoned() | Unanswerable() | GivenBack() | AnsweredBefore():
+                return "none"
+            case _:
+                assert_never(outcome)
+        await self.note(delivery, job_id, published)
+        end = "forgotten" if published is None else published.value
+        self._metrics.replies.labels(end).inc()
+        return end
+
+
+def address(delivery: Delivery) -> str:
+    """Return whom a delivery's answer goes to: the SHA-256 of reply_to and correlation id."""
+    pair = json.dumps([delivery.reply_to, delivery.correlation_id])
+    return hashlib.sha256(pair.encode()).hexdigest()
+
+
+async def settle(taken: Taken, *, requeue: bool) -> None:
+    """Ack, or give back. On a dead link it is forgotten: the redelivery is answered instead."""
+    try:
+        async with asyncio.timeout(SETTLE_TIMEOUT_S):
+            if requeue:
+                await taken.message.nack(requeue=True)
+            else:
+                await taken.message.ack()
+    except TimeoutError:
+        # Unsettled on a live session it would hold its place for ever.
+        taken.session.lose("a settlement did not go out")
+    except LINK_ERRORS as error:
+        log.info("settlement_forgotten", problem=str(error))
+
+
+def _code(outcome: Outcome) -> str | None:
+    fault = getattr(outcome, "fault", None)
+    return fault.code.value if isinstance(fault, Fault) else None
