@@ -131,7 +131,8 @@ class Runner:
                 if turn.stop.cause in {None, StopCause.SHUTDOWN}:
                     self._metrics.gpu_useful.inc(frame.gpu_seconds)
                     return await self._finish(turn.job, turn.begun.attempt, frame)
-                raise DrawingStoppedError("drawn too late", gpu_seconds=frame.gpu_seconds)
+                self._account_for_stop(turn, frame.gpu_seconds)
+                return stopped(turn.stop.cause)
         raise DrawingStoppedError("stopped before its turn")
 
     async def _after_death(
