@@ -92,7 +92,10 @@ class Database:
     async def run(self, work: Callable[[], T]) -> T:
         """Do work in the thread, once it is our turn; StoreLostError as above."""
         async with self._turn:
-            future = self._thread.submit(self._guarded, work)
+            try:
+                future = self._thread.submit(self._guarded, work)
+            except RuntimeError as error:
+                raise StoreLostError("it was closed") from error
             return await self._answer(future)
 
     async def close(self) -> None:

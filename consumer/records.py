@@ -65,7 +65,6 @@ jobs = Table(
     Column("error", String),
     Column("image_bytes", BigInteger, nullable=False),
     Index("jobs_by_age", "updated", "image_bytes"),
-    Index("jobs_by_owner", "owner", "state"),
 )
 images = Table(
     # Apart from the jobs, so that looking for old ones does not read gigabytes.
@@ -274,9 +273,11 @@ def _insert(job: Job, values: dict[str, Any], desk: Desk) -> None:
 # ---------------------------------------------------------------- run
 
 
-def renew(desk: Desk) -> None:
-    """Prolong the lease of every job that we run, ended or not, unless it was taken over."""
-    ours = and_(jobs.c.owner == desk.owner, jobs.c.state == State.RUNNING)
+def renew(job_ids: list[str], desk: Desk) -> None:
+    """Prolong the lease of jobs that we run, ended or not, unless they were taken over."""
+    ours = and_(
+        jobs.c.id.in_(job_ids), jobs.c.owner == desk.owner, jobs.c.state == State.RUNNING
+    )
     until = desk.now_ms() + LEASE_MS
     desk.connection.execute(update(jobs).where(ours).values(lease_until=until))
 

@@ -34,7 +34,7 @@ def make_room(max_bytes: int, desk: Desk) -> int:
     if excess <= 0:
         return 0
     surplus = []
-    for job_id, size in _batch(and_(_ENDED, jobs.c.image_bytes > 0), desk):
+    for job_id, size in _batch(jobs.c.image_bytes > 0, desk):
         if excess <= 0:
             break
         surplus.append((job_id, size))

@@ -55,6 +55,7 @@ class Store:
         """
         self._owner = owner
         self._clock = clock
+        self._running: set[str] = set()
         self._kind = kind_of(url, owner)
         self._database = Database(self._kind, records.tables)
 
@@ -76,22 +77,36 @@ class Store:
         looked_up = job.id_source is IdSource.GIVEN or redelivered
         step = functools.partial(records.begin, job, looked_up)
         try:
-            return await self._step(step)
+            begun = await self._step(step)
         except IntegrityError:
             # Another consumer began the same job in the same moment; now its row is there.
-            return await self._step(step)
+            begun = await self._step(step)
+        if isinstance(begun, Started):
+            self._running.add(job.id)
+        return begun
 
     async def renew(self) -> None:
-        """Prolong the lease of every job that we run."""
-        await self._step(self._renew)
+        """Prolong the lease of every job that was started here and is not being finished.
+
+        A start whose answer was lost on the way is none of these: somebody else may have it soon.
+        """
+        running = list(self._running)
+
+        def step(desk: Desk) -> None:
+            self._kind.keep_alive()
+            records.renew(running, desk)
+
+        await self._step(step)
 
     async def finish(self, job_id: str, outcome: Outcome) -> bool:
         """Write down how a job ended; from now on that is what a redelivery is answered with.
 
         The first end counts: False if the job has ended, was given back, or runs under somebody
         else's live lease, whose end it will be; `begin` tells which. Who holds no lease may write
-        the end where nobody does: that picture is better than none.
+        the end where nobody does: that picture is better than none. After a StoreLostError it may
+        be called again; the lease is not renewed meanwhile.
         """
+        self._running.discard(job_id)
         return await self._step(functools.partial(records.finish, job_id, outcome))
 
     async def count_death(self, job_id: str) -> int:
@@ -143,10 +158,6 @@ class Store:
             if not await self._database.run(self._kind.shrink):
                 break
         await self._database.run(self._kind.checkpoint)
-
-    def _renew(self, desk: Desk) -> None:
-        self._kind.keep_alive()
-        records.renew(desk)
 
     async def _step(self, work: Callable[[Desk], T]) -> T:
         def step(connection: Connection) -> T:

@@ -242,6 +242,20 @@ async def test_a_renewal_is_of_our_own_jobs(store, other, clock):
     assert await begin(store, redelivered=True) == Started(attempt=3, deaths=0)
 
 
+async def test_a_start_that_nobody_heard_of_is_not_kept_alive(store, other, clock):
+    """Who was cancelled while a job began for him runs nothing: others may have it soon."""
+    async with asyncio.TaskGroup() as tasks:
+        unheard = tasks.create_task(begin(store))
+        await asyncio.sleep(0)
+        unheard.cancel()
+    await store.probe()  # what comes after it in the same thread: the start is there by now
+    assert isinstance(await begin(other, redelivered=True), Elsewhere)
+    clock.passes(LEASE_S - 1)
+    await store.renew()
+    clock.passes(1)
+    assert await begin(other, redelivered=True) == Started(attempt=2, deaths=0)
+
+
 async def test_of_many_who_begin_at_once_one_starts(open_store):
     """Two or more that begin the same job in the same moment: one starts, the rest wait."""
     stores = [await open_store() for _ in range(4)]
@@ -451,6 +465,8 @@ async def test_close_may_come_twice_or_too_early(url):
     store = Store(url, "owner")
     await store.close()
     await store.close()
+    with pytest.raises(StoreLostError, match="closed"):
+        await begin(store)
 
 
 async def test_many_may_open_at_once(url):

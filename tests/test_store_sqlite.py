@@ -151,6 +151,15 @@ async def test_a_full_disk_is_a_lost_store(child):
     assert starved.ask("finish job-1 1000000") == "True"
 
 
+async def test_a_probe_starts_an_empty_log(store, file):
+    """An old log would have room for a probe although the disk has none."""
+    await done(store, picture(image=bytes(1_000_000)))
+    log = file.with_name("jobs.sqlite-wal")
+    assert log.stat().st_size > 1_000_000
+    await store.probe()
+    assert 0 < log.stat().st_size < 100_000
+
+
 async def test_a_file_without_room_is_a_lost_store(store):
     """SQLite's own word for a full disk."""
     await begin(store)
