@@ -341,6 +341,17 @@ async def test_every_one_that_waits_asks_again(impostor, blip):
         assert [image.seed for image in images] == list(range(20))
 
 
+async def test_a_crowd_does_not_cost_the_connection(impostor, client):
+    """Far more callers at once than channels: all are answered, over the one connection."""
+    session = await client._link.session(10)
+    callers = [asyncio.get_running_loop().create_task(client.generate("x")) for _ in range(200)]
+    for _ in callers:
+        await impostor.draw(await impostor.request())
+    assert len(await asyncio.gather(*callers)) == 200
+    assert await client._link.session() is session
+    assert len(session._idle) <= link_module.CHANNELS_MOST
+
+
 # ---------------------------------------------------------------- the broker's word is missing
 
 
