@@ -15,6 +15,20 @@ app = typer.Typer(
 )
 
 
+parking = typer.Typer(
+    help="Look into the parking queue, publish from it again, or throw away.",
+    no_args_is_help=True,
+)
+app.add_typer(parking, name="parking")
+
+Url = Annotated[str | None, typer.Option(help="Broker; default IMAGE_GEN_AMQP_URL.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a request.")]
+ParkedIds = Annotated[
+    list[str] | None, typer.Argument(help="Ids as `list` shows them: of the copy, or the job.")
+]
+Everything = Annotated[bool, typer.Option("--all", help="Everything that is parked.")]
+
+
 @app.command()
 def serve() -> None:
     """Run the consumer. Settings come from IMAGE_GEN_* variables (see `imagegen config`)."""
@@ -58,6 +72,66 @@ def cancel(
     from consumer.cli import call_off  # noqa: PLC0415
 
     raise typer.Exit(call_off(job_id, url or _amqp_url()))
+
+
+@parking.command("list")
+def list_parked(
+    as_json: AsJson = False,  # noqa: FBT002
+    prompts: Annotated[bool, typer.Option("--prompts", help="Show how they begin.")] = False,  # noqa: FBT002
+    url: Url = None,
+) -> None:
+    """Show what is parked, the oldest first. Everything stays where it is."""
+    from consumer.parking_commands import list_parked as run  # noqa: PLC0415
+
+    raise typer.Exit(run(url or _amqp_url(), as_json=as_json, prompts=prompts))
+
+
+@parking.command()
+def replay(
+    ids: ParkedIds = None,
+    everything: Everything = False,  # noqa: FBT002
+    deadline: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds from now; default as at first.")
+    ] = None,
+    new_id: Annotated[
+        bool | None,
+        typer.Option(
+            "--new-id/--same-id",
+            help="Job id: the copy's, or as it was; default new for poison.",
+        ),
+    ] = None,
+    url: Url = None,
+) -> None:
+    """Publish parked requests again; what the broker takes is parked no more."""
+    from consumer.parking import Again  # noqa: PLC0415
+    from consumer.parking_commands import replay_parked  # noqa: PLC0415
+
+    again = Again(deadline, new_id)
+    raise typer.Exit(replay_parked(url or _amqp_url(), _chosen(ids, everything), again))
+
+
+@parking.command()
+def drop(
+    ids: ParkedIds = None,
+    everything: Everything = False,  # noqa: FBT002
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,  # noqa: FBT002
+    url: Url = None,
+) -> None:
+    """Throw parked requests away, for good."""
+    from consumer.parking_commands import drop_parked  # noqa: PLC0415
+
+    chosen = _chosen(ids, everything)
+    if not yes:
+        what = "everything that is parked" if chosen is None else ", ".join(sorted(chosen))
+        typer.confirm(f"Throw away {what}?", abort=True)
+    raise typer.Exit(drop_parked(url or _amqp_url(), chosen))
+
+
+def _chosen(ids: list[str] | None, everything: bool) -> set[str] | None:  # noqa: FBT001
+    """Return the ids that were given; None for all."""
+    if everything is bool(ids):
+        raise typer.BadParameter("Give ids, or --all.")
+    return set(ids) if ids else None
 
 
 @app.command()

@@ -81,8 +81,9 @@ USERS = (
         "imagegen-consumer",
         configure=r"^amq\.gen-.*$",
         # Reply queues stand in `write` only so that their existence may be asked for (from 4.3.1).
-        write=rf"^(amq\.default|imagegen\.events|imagegen\.control|{_CALLER_QUEUES})$",
-        read=r"^(imagegen\.requests|imagegen\.expired|imagegen\.control|amq\.gen-.*)$",
+        # `imagegen` and `imagegen.parking`: `imagegen parking` reads it and publishes again.
+        write=rf"^(amq\.default|imagegen|imagegen\.events|imagegen\.control|{_CALLER_QUEUES})$",
+        read=r"^(imagegen\.(requests|expired|parking|control)|amq\.gen-.*)$",
     ),
     User(
         "chat-backend",

@@ -83,6 +83,7 @@ finally:
         (["generate", "--help"], "heavy:"),
         (["serve", "--help"], "heavy:"),
         (["config"], "heavy:"),
+        (["parking", "drop", "--help"], "heavy:"),
         (["generate", "x", "--size", "7"], "heavy: aio_pika"),
     ],
     ids=" ".join,
@@ -105,7 +106,7 @@ def test_help_names_every_command(imagegen):
     """`imagegen --help` shows what there is, with a sentence each."""
     shown = imagegen("--help")
     assert shown.returncode == 0
-    for command in ("serve", "generate", "cancel", "healthcheck", "config"):
+    for command in ("serve", "generate", "cancel", "parking", "healthcheck", "config"):
         assert f" {command} " in shown.stdout
 
 

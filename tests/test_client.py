@@ -5,6 +5,8 @@ import contextlib
 import hashlib
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,6 +32,7 @@ from schemas import ERRORS
 from tests.conftest import VHOST
 from tests.house import House
 from tests.pipelines import Scripted
+from tests.serving import ROOT
 from tests.test_contract import RESULT
 
 SMALL = {"width": 256, "height": 256}
@@ -159,6 +162,22 @@ async def test_progress_is_told_for_every_step(house, client, gate):
         await picture
     assert heard[0] == Progress("told", "running", 0, 8)
     assert heard[1:9] == [Progress("told", "step", step, 8) for step in range(1, 9)]
+
+
+async def test_the_example_with_progress_draws(service, broker, tmp_path):
+    """What the README points to works as it stands."""
+    file = tmp_path / "picture.png"
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, ROOT / "examples/with_progress.py", broker.url(), "x", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "step 8 of 8" in done.stdout
+    assert Image.open(io.BytesIO(file.read_bytes())).format == "PNG"
 
 
 # ---------------------------------------------------------------- no picture

@@ -272,6 +272,27 @@ async def test_a_durable_reply_queue_that_is_gone_afterwards_is_asked_over(
         assert (await picture).seed == 1
 
 
+async def test_a_reply_queue_that_may_not_be_read_any_more_is_asked_over(
+    impostor, blip, broker
+):
+    """Whatever the broker has against the old name: a new one is taken, and nobody waits on it."""
+    async with (
+        ImageClient(blip.url) as client,
+        under_way(client, "x") as picture,
+        await aio_pika.connect(broker.url()) as other,
+    ):
+        first = await impostor.request()
+        blip.refusing = True
+        blip.cut()
+        await asyncio.to_thread(_delete_queue, broker, first.reply_to)
+        await (await other.channel()).declare_queue(first.reply_to, exclusive=True)
+        blip.refusing = False
+        second = await impostor.request()
+        assert first.reply_to != second.reply_to
+        await impostor.draw(second)
+        assert (await picture).seed == 1
+
+
 async def test_a_reply_queue_that_is_deleted_under_us_is_asked_over(impostor, client, broker):
     """The broker cancels the consumer, and that is enough to know."""
     async with under_way(client, "x") as picture:
@@ -318,6 +339,17 @@ async def test_every_one_that_waits_asks_again(impostor, blip):
             await impostor.draw(request, int(request.message_id.removeprefix("job-")))
         images = await asyncio.gather(*callers)
         assert [image.seed for image in images] == list(range(20))
+
+
+async def test_a_crowd_does_not_cost_the_connection(impostor, client):
+    """Far more callers at once than channels: all are answered, over the one connection."""
+    session = await client._link.session(10)
+    callers = [asyncio.get_running_loop().create_task(client.generate("x")) for _ in range(200)]
+    for _ in callers:
+        await impostor.draw(await impostor.request())
+    assert len(await asyncio.gather(*callers)) == 200
+    assert await client._link.session() is session
+    assert len(session._idle) <= link_module.CHANNELS_MOST
 
 
 # ---------------------------------------------------------------- the broker's word is missing

@@ -27,6 +27,8 @@ SILENCE_S = 25.0
 """Without a frame for so long, two and a half heartbeats, a link is dead whatever TCP says."""
 WATCH_EVERY_S = 1.0
 BROADCAST_TIMEOUT_S = 10.0
+CHANNELS_MOST = 64
+"""Publishes under way at once; the broker ends a connection that opens over 2,047 channels."""
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.25, 4.0
 
 
@@ -52,6 +54,7 @@ class Session:
         self.reply_to = Address("")
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._idle: list[AbstractChannel] = []
+        self._places = asyncio.Semaphore(CHANNELS_MOST)
         self._chores: set[asyncio.Task[None]] = set()
         line.connection.close_callbacks.add(lambda *_: self.lose("the connection was closed"))
 
@@ -129,9 +132,10 @@ class Session:
         channel: AbstractChannel | None = None
         fine = False
         try:
-            await self.line.unblocked()
-            channel = self._idle.pop() if self._idle else self.line.connection.channel()
-            told = await attempt.run(channel)
+            async with self._places:
+                await self.line.unblocked()
+                channel = self._idle.pop() if self._idle else self.line.connection.channel()
+                told = await attempt.run(channel)
             # A quorum queue whose leader failed nacks for ever on one channel (3.10).
             fine = told is not Told.FULL and not channel.is_closed
         except LINK_ERRORS:

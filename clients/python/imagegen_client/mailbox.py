@@ -13,7 +13,7 @@ from aio_pika.abc import (
     AbstractIncomingMessage,
     AbstractQueue,
 )
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aio_pika.exceptions import ChannelClosed
 
 from imagegen_client.dial import DIAL_TIMEOUT_S, LINK_ERRORS
 
@@ -81,12 +81,12 @@ class Mailbox:
     async def _still_there(self, connection: AbstractConnection) -> AbstractQueue | None:
         """Return the queue from before; None, and lost, where it went with what lay in it.
 
-        "Not found" covers deleted, expired, and "its home node is down". A broker that does not
-        say within DIAL_TIMEOUT_S counts as the latter: asking twice costs less than silence.
+        "Not found" covers deleted, expired, and "its home node is down". Any other refusal, or
+        no word within DIAL_TIMEOUT_S, counts as lost too: asking twice costs less than silence.
         """
         if self._address is not None and self._kind == "durable":
             channel = await connection.channel(publisher_confirms=False)
-            with contextlib.suppress(ChannelNotFoundEntity, TimeoutError):
+            with contextlib.suppress(ChannelClosed, TimeoutError):
                 async with asyncio.timeout(DIAL_TIMEOUT_S):
                     return await channel.declare_queue(self._address.name, passive=True)
         self.lose()
