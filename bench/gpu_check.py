@@ -26,8 +26,10 @@ from bench.report import print_table, surroundings, write
 from consumer.gpu.process import (
     DrawingStoppedError,
     Frame,
+    GpuDefunctError,
     GpuDiedError,
     GpuError,
+    GpuLimits,
     GpuProcess,
     GpuStartError,
 )
@@ -204,7 +206,7 @@ async def check_model(name: str, device: str, repeats: int) -> dict[str, Any]:
         try:
             async with running(Load(pipeline, model, None, device, "fast", folder)) as gpu:
                 figures |= await measure(gpu, repeats)
-        except* (GpuStartError, GpuError, TimeoutError) as failed:
+        except* (GpuStartError, GpuDefunctError, GpuError, TimeoutError) as failed:
             problem = "; ".join(str(error) for error in failed.exceptions)
             print(f"problem: {problem}", file=sys.stderr)
             figures["problems"] = [problem]
@@ -235,9 +237,8 @@ async def measure(gpu: GpuProcess, repeats: int) -> dict[str, Any]:
 @asynccontextmanager
 async def running(load: Load) -> AsyncIterator[GpuProcess]:
     """Keep a GPU child alive while the caller works with it."""
-    gpu = GpuProcess(
-        load, job_timeout_s=JOB_TIMEOUT_S, on_change=lambda note: print(note) if note else None
-    )
+    limits = GpuLimits(job_timeout_s=JOB_TIMEOUT_S)
+    gpu = GpuProcess(load, limits, lambda note: print(note) if note else None)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gpu.run())
         try:
