@@ -11,12 +11,14 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection, Engine, MetaData, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
+    ArgumentError,
     DBAPIError,
     InterfaceError,
     InternalError,
     OperationalError,
 )
 
+from consumer.errors import StartRefusedError
 from consumer.postgresql import CONNECT_S, Postgresql
 from consumer.sqlite import Sqlite
 
@@ -47,11 +49,26 @@ class Kind(Protocol):
 
 
 def kind_of(url: str, owner: str) -> Kind:
-    """Return the database that the URL names; it is not touched yet."""
-    parsed = make_url(url)
+    """Return the database that the URL names; it is not touched yet.
+
+    Raises:
+        StartRefusedError: it names none that we know.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StartRefusedError(_NO_STORE) from None
     if parsed.get_backend_name() == "postgresql":
         return Postgresql(parsed)
-    return Sqlite(parsed, owner)
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        return Sqlite(parsed, owner)
+    raise StartRefusedError(_NO_STORE)
+
+
+_NO_STORE = (
+    "The store's URL names no database that can be used: "
+    "give sqlite:////absolute/path or postgresql://user:password@host/database."
+)
 
 
 def now_ms(connection: Connection) -> int:

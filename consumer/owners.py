@@ -29,7 +29,7 @@ class Owners:
             self.release()
             self._folder.mkdir(parents=True, exist_ok=True)
             # Whoever looks between the two steps takes us for dead and removes the file: once more.
-            self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._held = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.flock(self._held, fcntl.LOCK_EX)
 
     def release(self) -> None:
@@ -44,7 +44,7 @@ class Owners:
         """Whether the process of this owner exists; the file of a dead one is removed."""
         path = self._path(owner)
         try:
-            found = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            found = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:

@@ -7,6 +7,7 @@ import sqlite3
 import psutil
 import pytest
 
+from consumer.errors import StartRefusedError
 from consumer.owners import Owners
 from consumer.store import Elsewhere, Started, Store, StoreLostError
 from tests import test_store as promises
@@ -278,3 +279,15 @@ async def _kept(store):
     return await store._database.transaction(
         lambda connection: connection.exec_driver_sql(sql).scalar()
     )
+
+
+# ---------------------------------------------------------------- the URL
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://host/jobs", "sqlite://", "sqlite:///:memory:", "jobs"]
+)
+def test_what_is_no_store_is_refused(url):
+    """A typo, or a database that forgets, is told before anything starts; no password with it."""
+    with pytest.raises(StartRefusedError, match="names no database"):
+        Store(url, "owner")
