@@ -57,11 +57,15 @@ class Answers:
         self._store = store
         self._metrics = metrics
 
-    async def was_given(self, delivery: Delivery, job_id: str) -> bool:
-        """Tell whether the broker confirmed an answer to this caller for this job earlier."""
+    async def was_given(self, delivery: Delivery, job_id: str, *, again: bool) -> bool:
+        """Tell whether the broker confirmed an answer to this delivery, only our ack being lost.
+
+        `again`: it came to us, or to a sibling, before. One that did not is a new request, though
+        the caller may have used all its ids before.
+        """
         if not delivery.reply_to or not delivery.correlation_id:
             return False
-        return await self._store.was_answered(job_id, address(delivery))
+        return await self._store.was_answered(job_id, address(delivery), redelivered=again)
 
     async def note(self, delivery: Delivery, job_id: str, published: Published | None) -> None:
         """Take down that an answer was confirmed: if only our ack is lost, it is not sent twice."""

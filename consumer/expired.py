@@ -90,7 +90,7 @@ class Expired:
             return await self._replies.park(delivery, unaddressed, patience) is not None
         fault = FAULTS.get(why, OTHER_FAULT)
         job_id, _ = job_identity(delivery, hashlib.sha256(delivery.body).hexdigest())
-        if await self._answers.was_given(delivery, job_id):
+        if await self._answers.was_given(delivery, job_id, again=True):
             log.info("dead_letter_answered_before", job_id=job_id)
             return True
         if delivery.reply_to:

@@ -182,7 +182,7 @@ class Intake:
             return "", Unanswerable(decision.reason)
         job_id = decision.job_id if isinstance(decision, Refusal) else decision.id
         delivery, answers = taken.delivery, self._desk.answers
-        if delivery.redelivered and await answers.was_given(delivery, job_id):
+        if await answers.was_given(delivery, job_id, again=delivery.redelivered):
             return job_id, AnsweredBefore()
         match decision:
             case Refusal(fault=fault):

@@ -16,6 +16,8 @@ PROBE_EVERY_S = 1.0
 PRUNE_EVERY_S = 60.0
 LATE_MOST = 1000
 """Ends of jobs and cancels that wait for the store; beyond it the newest are dropped."""
+LATE_TRIES = 3
+"""Of each, once the store can be written again: its job may be gone meanwhile."""
 
 
 class Keeper:
@@ -28,7 +30,8 @@ class Keeper:
     def __init__(self, store: Store, on_change: Callable[[], None]) -> None:
         self._store = store
         self._on_change = on_change
-        self._late: list[Callable[[], Awaitable[object]]] = []
+        self._late: list[tuple[Callable[[], Awaitable[object]], int]] = []
+        """What is to be written, and how often that was tried."""
         self._lost = asyncio.Event()
         self.problem: str | None = None
 
@@ -69,10 +72,10 @@ class Keeper:
         """Note that the broker confirmed our answer to this address."""
         await self._now_or_later(lambda: self._store.answered(job_id, address), late=None)
 
-    async def was_answered(self, job_id: str, address: str) -> bool:
-        """Whether that was noted; False where the store cannot tell."""
+    async def was_answered(self, job_id: str, address: str, *, redelivered: bool) -> bool:
+        """Whether that was noted, for a redelivery; False where the store cannot tell."""
         try:
-            return await self._store.was_answered(job_id, address)
+            return await self._store.was_answered(job_id, address, redelivered=redelivered)
         except StoreLostError as error:
             self._lose(error)
             return False
@@ -84,7 +87,7 @@ class Keeper:
         except StoreLostError as error:
             self._lose(error)
             if len(self._late) < LATE_MOST:
-                self._late.append(write)
+                self._late.append((write, 0))
             return late
 
     # ------------------------------------------------------------ tend
@@ -130,8 +133,13 @@ class Keeper:
         """Write what could not be written; the first end of a job counts, also now."""
         await self._store.renew()
         while self._late:
-            await self._late[0]()
-            self._late.pop(0)
+            write, tries = self._late.pop(0)
+            try:
+                await write()
+            except StoreLostError:
+                if tries + 1 < LATE_TRIES:
+                    self._late.append((write, tries + 1))
+                raise
 
     def _lose(self, error: StoreLostError) -> None:
         self.problem = str(error)

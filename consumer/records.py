@@ -349,12 +349,14 @@ def answered(job_id: str, address: str, desk: Desk) -> None:
     _put(desk.connection, answers, values)
 
 
-def was_answered(job_id: str, address: str, desk: Desk) -> bool:
-    """Whether an address has its answer to the job's latest run."""
-    found = select(answers.c.job_id).where(
-        answers.c.job_id == job_id, answers.c.address == address
-    )
-    return desk.connection.execute(found).first() is not None
+def was_answered(job_id: str, address: str, redelivered: bool, desk: Desk) -> bool:  # noqa: FBT001 - bound by partial
+    """Whether a redelivery has its answer to the job's latest run; a new request asks for another."""
+    this = and_(answers.c.job_id == job_id, answers.c.address == address)
+    if desk.connection.execute(select(answers.c.job_id).where(this)).first() is None:
+        return False
+    if not redelivered:
+        desk.connection.execute(delete(answers).where(this))
+    return redelivered
 
 
 def probe(desk: Desk) -> None:

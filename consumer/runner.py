@@ -115,7 +115,7 @@ class Runner:
             DrawingStoppedError: the job was stopped.
             DrawingFailedError: the GPU says why there is no picture.
         """
-        while turn.stop.cause is None:
+        while not turn.stop.requested.is_set():
             command = _command(turn.job, tiled=turn.tiled)
             try:
                 frame = await self._gpu.generate(

@@ -402,7 +402,11 @@ def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
-    return await Service(settings).run()
+    try:
+        service = Service(settings)
+    except StartRefusedError as refused:
+        return _tell_refusal(ExceptionGroup("", [refused]))
+    return await service.run()
 
 
 def _load(settings: Settings) -> Load:

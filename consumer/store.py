@@ -125,9 +125,15 @@ class Store:
         """Write down that the broker confirmed our answer to this address."""
         await self._step(functools.partial(records.answered, job_id, address))
 
-    async def was_answered(self, job_id: str, address: str) -> bool:
-        """Whether this address has its answer to the latest run of the job."""
-        return await self._step(functools.partial(records.was_answered, job_id, address))
+    async def was_answered(
+        self, job_id: str, address: str, *, redelivered: bool = True
+    ) -> bool:
+        """Whether a redelivery from this address has its answer to the latest run of the job.
+
+        A request that is no redelivery is a new one: it is answered, and so are its redeliveries.
+        """
+        step = functools.partial(records.was_answered, job_id, address, redelivered)
+        return await self._step(step)
 
     async def probe(self) -> None:
         """Write a page to the disk and take it back."""

@@ -599,3 +599,11 @@ async def test_the_clock_counts_milliseconds(store):
     """Both databases tell the time in the same unit, close to ours."""
     told = await store._database.transaction(now_ms)
     assert abs(told / 1000 - datetime.now(tz=UTC).timestamp()) < 60
+
+
+async def test_a_new_request_is_answered_though_its_ids_were_used_before(store):
+    """The note of an answer counts for redeliveries; a fresh request takes it back."""
+    await store.answered("job-1", "anna")
+    assert await store.was_answered("job-1", "anna")
+    assert not await store.was_answered("job-1", "anna", redelivered=False)
+    assert not await store.was_answered("job-1", "anna")
