@@ -144,8 +144,8 @@ class Intake:
             log.warning(
                 "other_consumers",
                 consumers=consumers,
-                problem="The queue has other consumers, and our store is a file of this machine: "
-                "a job that another began is drawn again, not answered from its result.",
+                problem="The queue has other consumers, and our store is a file: a job that one on "
+                "another machine began is drawn again, not answered from its result.",
                 remedy="give all of them one IMAGE_GEN_STORE_URL",
             )
 
