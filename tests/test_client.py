@@ -200,9 +200,7 @@ async def test_a_full_queue_is_told_at_once(nobody, channel, client):
 async def test_a_broker_that_is_away_is_told(unused_tcp_port):
     """No broker: Unavailable within the caller's patience, with the reason."""
     async with ImageClient(f"amqp://a:b@127.0.0.1:{unused_tcp_port}/x") as client:
-        with pytest.raises(
-            Unavailable, match=r"could not be reached within 0\.5 s: .*Errno 111"
-        ):
+        with pytest.raises(Unavailable, match=r"could not be reached in time: .*Errno 111"):
             await client.generate("x", deadline_s=0.5)
 
 

@@ -26,6 +26,7 @@ from imagegen_client import dial as dial_module
 from imagegen_client import job as job_module
 from imagegen_client import link as link_module
 from imagegen_client import pending as pending_module
+from imagegen_client import session as session_module
 from imagegen_client.errors import error_from_reply
 from schemas import ERRORS
 from tests.conftest import VHOST
@@ -349,7 +350,7 @@ async def test_a_crowd_does_not_cost_the_connection(impostor, client):
         await impostor.draw(await impostor.request())
     assert len(await asyncio.gather(*callers)) == 200
     assert await client._link.session() is session
-    assert len(session._idle) <= link_module.CHANNELS_MOST
+    assert len(session._idle) <= session_module.CHANNELS_MOST
 
 
 # ---------------------------------------------------------------- the broker's word is missing
@@ -357,7 +358,7 @@ async def test_a_crowd_does_not_cost_the_connection(impostor, client):
 
 async def test_a_silent_broker_is_left_for_a_new_connection(impostor, blip, monkeypatch):
     """A black hole is noticed by its silence, and what waits goes on over another connection."""
-    monkeypatch.setattr(link_module, "SILENCE_S", 1.0)
+    monkeypatch.setattr(session_module, "SILENCE_S", 1.0)
     async with (
         ImageClient(blip.url, reply_queue="exclusive") as client,
         under_way(client, "x") as picture,
@@ -452,7 +453,7 @@ async def test_a_deadline_holds_in_a_memory_alarm(impostor, broker, alarm, monke
 
 async def test_close_is_prompt_with_a_black_hole(impostor, blip, monkeypatch):
     """Megabytes unsent to a broker that reads nothing: who waits is told, and close returns."""
-    for module in (link_module, dial_module):
+    for module in (link_module, dial_module, session_module):
         monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.2)
     client = ImageClient(blip.url)
     async with under_way(client, "first") as picture:  # whose channel is at hand afterwards

@@ -10,10 +10,11 @@ from imagegen_client.answers import Answers
 from imagegen_client.errors import Unavailable
 from imagegen_client.image import GeneratedImage, Progress
 from imagegen_client.job import Desk, Job
-from imagegen_client.link import Link, Told
+from imagegen_client.link import Link
 from imagegen_client.mailbox import ReplyQueue
 from imagegen_client.request import CONTROL, cancellation, request
 from imagegen_client.retry import ONCE, Retry
+from imagegen_client.session import Told
 
 DEFAULT_DEADLINE_S = 300.0
 CONNECT_TIMEOUT_S = 10.0

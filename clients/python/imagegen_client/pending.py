@@ -5,8 +5,9 @@ import random
 from typing import NoReturn
 
 from imagegen_client.errors import Busy, Unavailable
-from imagegen_client.link import Link, Told
+from imagegen_client.link import Link
 from imagegen_client.request import EXCHANGE, REQUESTS, Request
+from imagegen_client.session import Told
 
 CONNECT_TIMEOUT_S = 10.0
 CONFIRM_TIMEOUT_S = 10.0
