@@ -24,7 +24,13 @@ from consumer.logs import logger
 from consumer.presence import DIRECT_REPLY_TO, is_forged
 from consumer.topology import PARKING
 from schemas.errors import ErrorCode
-from schemas.reply import ERROR_TYPE, FIELD_HEADER_PREFIX, RESULT_TYPE, ResultFacts
+from schemas.reply import (
+    ACCEPT_HEADER,
+    ERROR_TYPE,
+    FIELD_HEADER_PREFIX,
+    RESULT_TYPE,
+    ResultFacts,
+)
 
 log = logger(__name__)
 
@@ -157,6 +163,7 @@ class Replies:
         copy = aio_pika.Message(
             delivery.body,
             content_type=delivery.content_type,
+            content_encoding=delivery.content_encoding,
             correlation_id=delivery.correlation_id,
             headers={
                 f"{FIELD_HEADER_PREFIX}reason": reason,
@@ -164,6 +171,7 @@ class Replies:
                 f"{FIELD_HEADER_PREFIX}message-id": delivery.message_id or "",
                 f"{FIELD_HEADER_PREFIX}type": delivery.type or "",
                 f"{FIELD_HEADER_PREFIX}body-sha256": hashlib.sha256(delivery.body).hexdigest(),
+                **_kept(delivery),
             },
             message_id=str(uuid4()),
             app_id=APP_ID,
@@ -225,6 +233,17 @@ class Replies:
             await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - no secret
             delay = min(delay * 2, RETRY_MOST_S)
         return None
+
+
+def _kept(delivery: Delivery) -> dict[str, str]:
+    """Return what else a replay needs: who asked, how patiently, and for which form of answer."""
+    patience = delivery.expiration_s
+    kept = {
+        f"{FIELD_HEADER_PREFIX}user-id": delivery.user_id,
+        f"{FIELD_HEADER_PREFIX}expiration-s": None if patience is None else str(patience),
+        **{name: delivery.headers.get(name) for name in (ACCEPT_HEADER, "traceparent")},
+    }
+    return {name: value for name, value in kept.items() if isinstance(value, str)}
 
 
 def _breaks_most(reply_to: str) -> int:

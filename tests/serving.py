@@ -23,7 +23,9 @@ class Served:
             if not name.startswith("IMAGE_GEN_")
         }
         environment |= {f"IMAGE_GEN_{name}": str(value) for name, value in settings.items()}
-        environment["PYTHONPATH"] = str(ROOT)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(ROOT), str(ROOT / "clients" / "python")]
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "consumer", "serve"],
             stderr=subprocess.PIPE,
