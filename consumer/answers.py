@@ -43,10 +43,14 @@ class Taken:
     delivery: Delivery
     message: AbstractIncomingMessage
     session: Session
+    queue: str
 
     def alive(self) -> bool:
-        """Whether it can still be settled; else the broker brings it again."""
-        return self.session.alive
+        """Whether its answer is ours to give; else the broker brings it again.
+
+        Where its queue was deleted the broker brings nothing: it is answered, and not settled.
+        """
+        return self.session.alive or self.queue in self.session.queues_gone
 
 
 class Answers:

@@ -82,6 +82,8 @@ class Session:
     ended: "asyncio.Future[str]"
     """Resolves to the reason of the first thing that went wrong."""
     idle_channels: list[AbstractChannel] = field(default_factory=list)
+    queues_gone: set[str] = field(default_factory=set)
+    """Whose consumer the broker cancelled: what they had handed out does not come again."""
 
     def lose(self, reason: str) -> None:
         """End this generation; the first reason is kept."""
@@ -110,6 +112,16 @@ class Session:
     def watch_channel(self, channel: AbstractChannel, name: str) -> None:
         """End the session when a channel that it cannot do without closes."""
         channel.close_callbacks.add(lambda *_: self.lose(f"channel {name} closed"))
+
+    async def watch_consumer(self, channel: AbstractChannel, queue: str) -> None:
+        """End the session when the broker cancels this channel's consumer: its queue is gone."""
+
+        def cancelled(_: object) -> None:
+            self.queues_gone.add(queue)
+            self.lose(f"the broker cancelled the consumer of {queue}")
+
+        underlay = await channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(cancelled)
 
 
 Attach = Callable[[Session], Awaitable[None]]

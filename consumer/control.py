@@ -25,6 +25,7 @@ class Control:
         """Bind an exclusive queue that goes with the connection."""
         channel = await session.consume.channel(publisher_confirms=False)
         session.watch_channel(channel, "control")
+        await session.watch_consumer(channel, "control")
         queue = await channel.declare_queue("", exclusive=True)
         await queue.bind(topology.CONTROL)
         await queue.consume(self._on_message, no_ack=True)

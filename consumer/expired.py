@@ -60,6 +60,7 @@ class Expired:
         """Start reading, on a channel and with a prefetch of its own."""
         channel = await session.consume.channel(publisher_confirms=False)
         session.watch_channel(channel, "expired")
+        await session.watch_consumer(channel, topology.EXPIRED)
         await channel.set_qos(prefetch_count=PREFETCH)
         queue = await channel.get_queue(topology.EXPIRED, ensure=False)
 
@@ -70,8 +71,9 @@ class Expired:
 
     async def _answer(self, message: AbstractIncomingMessage, session: Session) -> None:
         delivery = facts(message)
+        taken = Taken(delivery, message, session, topology.EXPIRED)
         patience = Patience(
-            lambda: session.alive, datetime.now(tz=UTC) + timedelta(seconds=NACK_PATIENCE_S)
+            taken.alive, datetime.now(tz=UTC) + timedelta(seconds=NACK_PATIENCE_S)
         )
         try:
             told = await self._tell(delivery, reason(message.headers), patience)
@@ -81,7 +83,7 @@ class Expired:
             told = await self._replies.park(delivery, "internal", patience) is not None
         if not told:
             return
-        await settle(Taken(delivery, message, session), requeue=False)
+        await settle(taken, requeue=False)
 
     async def _tell(self, delivery: Delivery, why: str, patience: Patience) -> bool:
         """Answer, or park what cannot be answered; False if it was forgotten meanwhile."""

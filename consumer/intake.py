@@ -83,10 +83,7 @@ class Intake:
         channel = await session.consume.channel(publisher_confirms=False)
         session.watch_channel(channel, "requests")
         await channel.set_qos(prefetch_count=self._desk.prefetch)
-        underlay = await channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(
-            lambda _: session.lose("the broker cancelled the consumer")
-        )
+        await session.watch_consumer(channel, REQUESTS)
         queue = await channel.declare_queue(REQUESTS, passive=True)
         self._warn_of_others(queue.declaration_result.consumer_count or 0)
         async with self._switching:
@@ -130,7 +127,7 @@ class Intake:
 
         async def on_message(message: AbstractIncomingMessage) -> None:
             # aiormq cancels this callback's task with the channel; the job lives in ours.
-            taken = Taken(facts(message), message, consumer.session)
+            taken = Taken(facts(message), message, consumer.session, REQUESTS)
             self._desk.tasks.create_task(self._handle(taken))
 
         # A new tag each time: 4.3 refuses one that it remembers as cancelled.

@@ -229,8 +229,10 @@ async def test_a_poisoned_request_is_drawn_after_all(
     service = await asyncio.to_thread(serve().wait_ready)
     requester = await Requester(channel).start()
     prompt = f"die=3 lives={tmp_path / 'lives'}"
-    first = await requester.ask({"prompt": prompt, "width": 256, "height": 256})
-    assert first["error"]["code"] == "poison"
+    body = {"prompt": prompt, "width": 256, "height": 256}
+    for code in ("gpu_died", "poison"):
+        first = await requester.ask(body, message_id="killer")
+        assert first["error"]["code"] == code
     await asyncio.to_thread(service.wait, "settled", outcome="poison")
     assert (await imagegen("replay", "--all")).returncode == 0
     second = json.loads((await requester.reply()).body)

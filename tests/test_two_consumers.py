@@ -133,6 +133,27 @@ async def test_a_stopped_consumer_is_replaced_and_changes_nothing_when_it_goes_o
     assert (again["replayed"], again["sha256"]) == (True, reply["sha256"])
 
 
+async def test_a_request_whose_queue_was_deleted_is_answered_all_the_same(
+    service, broker, requester, gate
+):
+    """The broker brings it to nobody again: who has it in hand answers it, and goes on."""
+    await requester.publish({"prompt": f"wait={gate.path}", **SMALL}, message_id="last")
+    await asyncio.to_thread(gate.reached)
+    requests, binding = "queues/imagegen/imagegen.requests", "bindings/imagegen/e/imagegen/q"
+    await asyncio.to_thread(broker.api, requests, "DELETE")
+    await asyncio.to_thread(service.wait, "broker_lost")
+    gate.open()
+    arguments = {"x-queue-type": "classic"}
+    declare = {"durable": True, "arguments": arguments}
+    await asyncio.to_thread(broker.api, requests, "PUT", declare)
+    key = {"routing_key": "imagegen.requests"}
+    await asyncio.to_thread(broker.api, f"{binding}/imagegen.requests", "POST", key)
+    reply = json.loads((await requester.reply()).body)
+    assert (reply["success"], reply["job_id"]) == (True, "last")
+    await asyncio.to_thread(service.wait, "broker_connected", count=2)
+    assert (await requester.ask({"prompt": "next", **SMALL}))["success"]
+
+
 def _close_connections(broker, worker):
     """Have the broker close what a worker holds, once its statistics know of it."""
     until = time.monotonic() + 60
