@@ -1,16 +1,18 @@
 """The expired reader: answers what the broker dead-lettered without handing it to us."""
 
 import asyncio
+import contextlib
 import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from consumer import topology
 from consumer.admission import Delivery, Limits, job_identity, unaddressable
 from consumer.answers import Answers, Taken, settle
-from consumer.connection import Session
+from consumer.connection import LINK_ERRORS, Session
 from consumer.errors import Fault
 from consumer.intake import facts
 from consumer.logs import logger
@@ -21,6 +23,7 @@ from schemas.errors import ErrorCode
 log = logger(__name__)
 
 PREFETCH = 10
+ATTACH_AGAIN_S = 10.0
 NACK_PATIENCE_S = 60
 """For a reply queue that is full."""
 
@@ -57,10 +60,29 @@ class Expired:
         self._tasks = tasks
 
     async def attach(self, session: Session) -> None:
-        """Start reading, on a channel and with a prefetch of its own."""
+        """Start reading, on a channel and with a prefetch of its own.
+
+        Where the queue is not there, or its node is down, requests are taken all the same, and
+        it is tried again from time to time.
+        """
+        try:
+            await self._read(session)
+        except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
+            log.warning(
+                "dead_letters_unread",
+                problem=f"What runs out in the queue is answered by nobody: {error}",
+                remedy=f"create {topology.EXPIRED}, and let our user read it",
+            )
+            self._tasks.create_task(self._attach_later(session))
+
+    async def _attach_later(self, session: Session) -> None:
+        await asyncio.wait({session.ended}, timeout=ATTACH_AGAIN_S)
+        if session.alive:
+            with contextlib.suppress(*LINK_ERRORS):
+                await self.attach(session)
+
+    async def _read(self, session: Session) -> None:
         channel = await session.consume.channel(publisher_confirms=False)
-        session.watch_channel(channel, "expired")
-        await session.watch_consumer(channel, topology.EXPIRED)
         await channel.set_qos(prefetch_count=PREFETCH)
         queue = await channel.get_queue(topology.EXPIRED, ensure=False)
 
@@ -68,6 +90,8 @@ class Expired:
             self._tasks.create_task(self._answer(message, session))
 
         await queue.consume(on_message)
+        await session.watch_consumer(channel, topology.EXPIRED)
+        session.watch_channel(channel, "expired")
 
     async def _answer(self, message: AbstractIncomingMessage, session: Session) -> None:
         delivery = facts(message)

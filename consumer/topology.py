@@ -19,6 +19,8 @@ CLIENT_QUEUE_PREFIX = "imagegen.client."
 
 Arguments = dict[str, int | str]
 
+NO_LIMIT = 1_000_000
+"""Deliveries of what must stay: quorum queues of 4.x drop after 20, each look at it being one."""
 WEEK_MS = 7 * 24 * 3600 * 1000
 
 
@@ -36,8 +38,6 @@ class Queue:
 
     name: str
     limits: Arguments
-    replicated: bool = False
-    """Quorum in the cluster profile."""
     quorum_limits: Arguments = field(default_factory=dict)
     """More limits where it is a quorum queue."""
 
@@ -117,11 +117,16 @@ def queues(max_queue_size: int) -> tuple[Queue, ...]:
                 "message-ttl": 600_000,
                 "dead-letter-exchange": DLX,
             },
-            replicated=True,
             quorum_limits={"delivery-limit": 10},
         ),
-        Queue(EXPIRED, {"max-length": 1000, "overflow": "drop-head"}),
-        Queue(PARKING, {"max-length": 1000, "overflow": "drop-head", "message-ttl": WEEK_MS}),
+        Queue(
+            EXPIRED, {"max-length": 1000, "overflow": "drop-head"}, {"delivery-limit": NO_LIMIT}
+        ),
+        Queue(
+            PARKING,
+            {"max-length": 1000, "overflow": "drop-head", "message-ttl": WEEK_MS},
+            {"delivery-limit": NO_LIMIT},
+        ),
     )
 
 
@@ -131,9 +136,9 @@ OWN_OBJECTS = frozenset(
 """Never a `reply_to`: an answer there would be taken for a request, or lost."""
 
 
-def queue_type(queue: Queue, *, cluster: bool) -> Literal["classic", "quorum"]:
+def queue_type(*, cluster: bool) -> Literal["classic", "quorum"]:
     """Return the type: classic bounds are exact, quorum queues survive a node."""
-    return "quorum" if cluster and queue.replicated else "classic"
+    return "quorum" if cluster else "classic"
 
 
 def declare_arguments(queue: Queue) -> Arguments:
@@ -166,7 +171,7 @@ def definitions(max_queue_size: int, *, cluster: bool = False) -> dict[str, Any]
                 "vhost": VHOST,
                 "durable": True,
                 "auto_delete": False,
-                "arguments": {"x-queue-type": queue_type(queue, cluster=cluster)},
+                "arguments": {"x-queue-type": queue_type(cluster=cluster)},
             }
             for queue in queues(max_queue_size)
         ],
@@ -188,7 +193,7 @@ def definitions(max_queue_size: int, *, cluster: bool = False) -> dict[str, Any]
 def policy(queue: Queue, *, cluster: bool = False) -> dict[str, Any]:
     """Return the policy that bounds a queue, as the management API and definitions write it."""
     limits = dict(queue.limits)
-    if queue_type(queue, cluster=cluster) == "quorum":
+    if queue_type(cluster=cluster) == "quorum":
         limits |= queue.quorum_limits
     return {
         "name": queue.name,

@@ -154,6 +154,25 @@ async def test_a_request_whose_queue_was_deleted_is_answered_all_the_same(
     assert (await requester.ask({"prompt": "next", **SMALL}))["success"]
 
 
+async def test_requests_are_taken_though_nobody_can_read_the_dead_letters(
+    serve, broker, requester
+):
+    """A queue of dead letters that is missing is told, and keeps nobody from their picture."""
+    expired, binding = "queues/imagegen/imagegen.expired", "bindings/imagegen/e/imagegen.dlx/q"
+    await asyncio.to_thread(broker.api, expired, "DELETE")
+    try:
+        service = serve()
+        await asyncio.to_thread(service.wait, "dead_letters_unread")
+        assert (await requester.ask({"prompt": "x", **SMALL}))["success"]
+    finally:
+        declare = {"durable": True, "arguments": {"x-queue-type": "classic"}}
+        await asyncio.to_thread(broker.api, expired, "PUT", declare)
+        await asyncio.to_thread(broker.api, f"{binding}/imagegen.expired", "POST", {})
+    await requester.publish({"prompt": "x"}, expiration=0.001, correlation_id="late")
+    # Read again at the latest when it is tried the next time.
+    assert (await requester.reply()).correlation_id == "late"
+
+
 def _close_connections(broker, worker):
     """Have the broker close what a worker holds, once its statistics know of it."""
     until = time.monotonic() + 60
