@@ -246,6 +246,13 @@ class Asked:
             assert self.starts or error.gpu_seconds == 0.0
 
 
+def _send_half(actor):
+    if actor.wanted is not None:
+        done = Done(actor.wanted.id, 4, 4, FORWARDS, {}, {})
+        actor.wanted = None
+        actor.noise(encode(done, 48) + bytes(24))
+
+
 MANNERS = st.sampled_from(["leaves", "leaves", "leaves", "terminates", "killed", "undead"])
 CODES = st.sampled_from(["invalid_request", "out_of_memory", "nan_output", "internal"])
 JOBS = st.sampled_from("abc")
@@ -398,18 +405,13 @@ class GpuUnderFaults(RuleBasedStateMachine):
         """The child is done with a picture, and holds more memory than before."""
         self._now_the_child(lambda actor: actor.finish(resident))
 
-    @precondition(lambda self: self.actors and self.actors[-1].wanted)
-    @rule()
-    def die_with_the_pixels(self):
+    @precondition(lambda self: self.gpu.state in {GpuState.READY, GpuState.BUSY})
+    @rule(job=JOBS, code=st.sampled_from([1, -signal.SIGKILL]))
+    def die_with_the_pixels(self, job, code):
         """The child dies with half of the picture sent."""
-
-        def half(actor):
-            done = Done(actor.wanted.id, 4, 4, FORWARDS, {}, {})
-            actor.noise(encode(done, 48) + bytes(24))
-            actor.wanted = None
-
-        self._now_the_child(half)
-        self._now_the_child(lambda actor: actor.die(-signal.SIGKILL))
+        self.ask(job)
+        self._now_the_child(_send_half)
+        self._now_the_child(lambda actor: actor.die(code))
 
     @precondition(lambda self: self.actors and not self.actors[-1].loaded and self.gpu.ready)
     @rule()
