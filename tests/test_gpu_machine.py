@@ -518,7 +518,7 @@ class GpuUnderFaults(RuleBasedStateMachine):
     def _recover(self):
         last = Asked(self.gpu, self.loop, "last")
         self.asked.append(last)
-        for _ in range(400):
+        for _ in range(400 + 10 * len(self.asked)):  # those before it have their turns, too
             if last.task.done() or self.supervision.done():
                 break
             self.loop.now += 1
