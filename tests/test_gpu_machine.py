@@ -537,7 +537,7 @@ class GpuUnderFaults(RuleBasedStateMachine):
 
 
 GpuUnderFaults.TestCase.settings = settings(
-    max_examples=50,
+    max_examples=40,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
