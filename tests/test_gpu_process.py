@@ -523,6 +523,26 @@ async def test_stop_while_the_child_is_being_started_is_harmless(ticks):
     assert gpu.pid is None or not _exists(gpu.pid)
 
 
+async def test_stop_while_no_process_can_be_had_is_harmless(monkeypatch):
+    """A start that fails after the stop is not tried again, and counted nowhere."""
+    asked, refuse = asyncio.Event(), asyncio.Event()
+
+    async def refuse_late(*_):
+        asked.set()
+        await refuse.wait()
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(process, "spawn", refuse_late)
+    gpu = GpuProcess(load(), limits())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gpu.run())
+        await asked.wait()
+        await gpu.stop()
+        refuse.set()
+    assert gpu.state is GpuState.STOPPED
+    assert gpu.restarts.total() == 0
+
+
 async def test_stop_while_the_model_is_being_loaded_is_harmless():
     """A stop that meets the child's first words ends it like any other."""
     loading = asyncio.Event()

@@ -193,6 +193,8 @@ class GpuProcess:
         self, reason: Parting, note: str, child: Child | None = None
     ) -> None:
         """Count a death, or a start that failed, and wait before the next start."""
+        if self._stopped():
+            return
         self.restarts[reason] += 1
         self._failed_starts = 0 if child and child.loaded else self._failed_starts + 1
         self._move_child(GpuState.DEAD, note)

@@ -1,0 +1,616 @@
+"""The GPU process under random faults: a state machine on a clock of its own, and real children.
+
+The machine plays the child on the other end of a real socket, so that a fault can come at every
+wait of the parent's code: before, within and after every message, and in every state.
+"""
+
+import asyncio
+import contextlib
+import os
+import selectors
+import signal
+import socket
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from consumer.gpu import process
+from consumer.gpu.child import Child
+from consumer.gpu.process import (
+    DrawingStoppedError,
+    Frame,
+    GpuDefunctError,
+    GpuError,
+    GpuLimits,
+    GpuProcess,
+    GpuStartError,
+    GpuState,
+)
+from consumer.gpu.protocol import (
+    PREFIX_BYTES,
+    Begun,
+    Cancel,
+    Done,
+    Failed,
+    Generate,
+    Load,
+    LoadFailed,
+    Loading,
+    Step,
+    Stopped,
+    decode,
+    encode,
+    lengths,
+)
+from tests.pipelines import ready
+from tests.test_gpu_process import load
+
+LIMITS = GpuLimits(
+    job_timeout_s=300,
+    step_floor_s=30,
+    step_factor=10,
+    defunct_exit_s=300,
+    canary_every_s=30,
+    recycle_bytes=100,
+)
+ROUNDS = 40
+"""Of the event loop after each move: more than any chain of wake-ups in the code is long."""
+FORWARDS = 3
+
+
+class Clockwork(asyncio.SelectorEventLoop):
+    """An event loop whose time passes when it is told to."""
+
+    def __init__(self):
+        super().__init__(selectors.DefaultSelector())
+        self.now = 1000.0
+
+    def time(self):
+        return self.now
+
+    def settle(self):
+        """Run until there is nothing more to do at this moment."""
+        self.run_until_complete(self._rounds())
+
+    async def _rounds(self):
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
+
+
+class Actor:
+    """Stands for the child and for its process: says what it is told to say, dies as it is told."""
+
+    def __init__(self, connection, manners):
+        self._connection = connection
+        self._connection.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        self._manners = manners
+        self._gone = asyncio.Event()
+        self._unread = b""
+        self.pid = id(self)
+        self.returncode = None
+        self.command = None
+        self.wanted = None
+        self.cancelled = False
+        self.begun = False
+        self.steps = 0
+        self.loaded = False
+
+    # what asyncio's Process is asked for
+
+    async def wait(self):
+        await self._gone.wait()
+
+    def terminate(self):
+        if self._manners in {"leaves", "terminates"}:
+            self.die(-signal.SIGTERM)
+
+    def kill(self):
+        if self._manners != "undead":
+            self.die(-signal.SIGKILL)
+
+    # what the child does
+
+    @property
+    def alive(self):
+        return self.returncode is None
+
+    def die(self, code):
+        if self.alive:
+            self.returncode = code
+            self._connection.close()
+            self._gone.set()
+
+    def say(self, message, payload=b""):
+        with contextlib.suppress(OSError):
+            self._connection.sendall(encode(message, len(payload)) + payload)
+
+    def noise(self, data):
+        with contextlib.suppress(OSError):
+            self._connection.sendall(data)
+
+    def listen(self):
+        """Read what there is of the parent's words; leave at their end, unless frozen."""
+        while self.alive:
+            try:
+                data = self._connection.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                if self._manners == "leaves":
+                    self.die(0)
+                return
+            self._unread += data
+            self._sort()
+
+    def _sort(self):
+        while len(self._unread) >= PREFIX_BYTES:
+            header, payload = lengths(self._unread[:PREFIX_BYTES])
+            end = PREFIX_BYTES + header + payload
+            if len(self._unread) < end:
+                return
+            self._take(decode(self._unread[PREFIX_BYTES : PREFIX_BYTES + header]))
+            self._unread = self._unread[end:]
+
+    def _take(self, message):
+        match message:
+            case Load():
+                self.command = message
+            case Generate():
+                assert self.wanted is None, "two pictures at a time in one child"
+                assert self.loaded, "a picture for a child that has not loaded"
+                self.wanted, self.cancelled, self.begun, self.steps = message, False, False, 0
+            case Cancel(id=job_id):
+                if self.wanted is not None and self.wanted.id == job_id:
+                    self.cancelled = True
+
+    # what a picture goes through
+
+    def act(self):
+        """Do the next thing that a healthy child does."""
+        if not self.alive or self.command is None:
+            return
+        if not self.loaded:
+            self.loaded = True
+            self.say(ready(self.command))
+        elif self.wanted is not None:
+            self._draw_on()
+
+    def _draw_on(self):
+        wanted = self.wanted
+        if not self.begun:
+            self.begun = True
+            self.say(Begun(wanted.id, "text_encode"))
+        elif self.cancelled:
+            self._end(Stopped(wanted.id, self.steps))
+        elif self.steps < wanted.forwards:
+            self.steps += 1
+            self.say(Step(wanted.id, self.steps, wanted.forwards))
+            if self.steps == wanted.forwards:
+                self.say(Begun(wanted.id, "vae_decode"))
+        else:
+            self.finish(0)
+
+    def finish(self, resident):
+        """Be done with the picture, holding this much memory."""
+        wanted = self.wanted
+        memory = {"resident": resident}
+        done = Done(wanted.id, wanted.width, wanted.height, wanted.forwards, {}, memory)
+        self._end(done, bytes(wanted.width * wanted.height * 3))
+
+    def fail(self, code):
+        self._end(Failed(self.wanted.id, code, f"acted {code}"))
+
+    def _end(self, message, payload=b""):
+        self.wanted = None
+        self.say(message, payload)
+
+
+class Asked:
+    """One call of `generate`, and what became of it."""
+
+    def __init__(self, gpu, loop, job_id):
+        self.starts = 0
+        self.abandoned = False
+        self.stop = asyncio.Event()
+        command = Generate(job_id, "x", 4, 4, 1, FORWARDS, 0.0)
+        self.task = loop.create_task(
+            gpu.generate(command, lambda *_: None, self.stop, self._started)
+        )
+
+    def _started(self):
+        self.starts += 1
+
+    def check(self):
+        """It ended with a picture, or with one error of ours, or because we cancelled it."""
+        assert self.starts <= 1
+        if not self.task.done():
+            return
+        if self.task.cancelled():
+            assert self.abandoned
+        elif (error := self.task.exception()) is None:
+            assert self.starts == 1
+            assert isinstance(self.task.result(), Frame)
+        else:
+            assert isinstance(error, GpuError)
+            assert isinstance(error, DrawingStoppedError) or self.starts == 1
+            assert self.starts or error.gpu_seconds == 0.0
+
+
+def _send_half(actor):
+    if actor.wanted is not None:
+        done = Done(actor.wanted.id, 4, 4, FORWARDS, {}, {})
+        actor.wanted = None
+        actor.noise(encode(done, 48) + bytes(24))
+
+
+MANNERS = st.sampled_from(["leaves", "leaves", "leaves", "terminates", "killed", "undead"])
+CODES = st.sampled_from(["invalid_request", "out_of_memory", "nan_output", "internal"])
+JOBS = st.sampled_from("abc")
+WHICH = st.integers(0, 9)
+
+
+class GpuUnderFaults(RuleBasedStateMachine):
+    """Jobs come and go, children load, draw, fail, hang and die; each in any order."""
+
+    @initialize()
+    def start(self):
+        self.loop = Clockwork()
+        self.actors, self.asked, self.over = [], [], False
+        self.refuse_spawn = 0
+        self.manners = "leaves"
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(process, "spawn", self._spawn)
+        self.loop.run_until_complete(self._begin())
+        self._settle()
+        self.work(1)
+
+    async def _begin(self):
+        self.gpu = GpuProcess(load(), LIMITS)
+        self.supervision = self.loop.create_task(self.gpu.run())
+
+    async def _spawn(self, command, ears, pace, limits):
+        if self.refuse_spawn:
+            self.refuse_spawn -= 1
+            raise BlockingIOError("Resource temporarily unavailable")
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        actor = Actor(theirs, self.manners)
+        self.actors.append(actor)
+        child = Child(actor, ours, ears, pace, limits)
+        child.send(command)
+        return child
+
+    def _settle(self):
+        for _ in range(3):
+            self.loop.settle()
+            for actor in self.actors:
+                actor.listen()
+
+    # ------------------------------------------------------------ callers
+
+    @rule(job=JOBS)
+    def ask(self, job):
+        """Somebody wants a picture."""
+        self.asked.append(Asked(self.gpu, self.loop, job))
+        self._settle()
+
+    @rule(job=JOBS, turns=st.integers(0, 6))
+    def ask_and_stop(self, job, turns):
+        """Somebody changes his mind within a few turns of the event loop."""
+        asked = Asked(self.gpu, self.loop, job)
+        self.asked.append(asked)
+        self.loop.run_until_complete(self._stop_after(asked, turns))
+        self._settle()
+
+    async def _stop_after(self, asked, turns):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked.stop.set()
+
+    @precondition(lambda self: self.asked)
+    @rule(which=WHICH)
+    def stop_job(self, which):
+        """A job is called off, whether waiting, in the child, or over."""
+        self.asked[which % len(self.asked)].stop.set()
+        self._settle()
+
+    @precondition(lambda self: self.asked)
+    @rule(which=WHICH)
+    def cancel_caller(self, which):
+        """The task of a caller is cancelled."""
+        asked = self.asked[which % len(self.asked)]
+        asked.abandoned = True
+        asked.task.cancel()
+        self._settle()
+
+    # ------------------------------------------------------------ the child
+
+    @rule(times=st.integers(1, 8))
+    def work(self, times):
+        """The child does what it should, for a while."""
+        for _ in range(times):
+            self._now_the_child(Actor.act)
+
+    @rule(job=JOBS)
+    def ask_and_work(self, job):
+        """Somebody wants a picture, and a healthy child has time for two."""
+        self.ask(job)
+        self.work(2 * FORWARDS + 8)
+
+    @rule(jobs=st.lists(JOBS, min_size=2, max_size=6), code=CODES)
+    def fail_often(self, jobs, code):
+        """One picture after the other fails in the same way."""
+        for job in jobs:
+            self.ask(job)
+            self.work(2)
+            if self.actors[-1].wanted:
+                self.fail(code)
+
+    @rule(
+        job=JOBS, residents=st.lists(st.sampled_from([10, 105, 1000]), min_size=4, max_size=5)
+    )
+    def hold_more_and_more(self, job, residents):
+        """Pictures come out, and something stays in memory."""
+        for resident in residents:
+            self.ask(job)
+            self.work(1)
+            if self.actors[-1].alive and self.actors[-1].wanted:
+                self.finish(resident)
+
+    @rule()
+    def let_a_canary_sing(self):
+        """Long enough for a test picture, with a child that would draw it."""
+        self.wait(31)
+        self.work(8)
+
+    @precondition(lambda self: self.actors and self.actors[-1].loaded)
+    @rule(code=st.sampled_from([0, 1, 70, -signal.SIGKILL, -signal.SIGSEGV]))
+    def die(self, code):
+        """The child goes, by itself or by somebody's hand."""
+        self._now_the_child(lambda actor: actor.die(code))
+
+    @precondition(lambda self: self.actors and self.actors[-1].alive)
+    @rule(code=st.sampled_from([1, -signal.SIGKILL]))
+    def die_in_any_state(self, code):
+        """Also while loading."""
+        self._now_the_child(lambda actor: actor.die(code))
+
+    @precondition(lambda self: self.gpu.state is GpuState.READY)
+    @rule(job=JOBS, code=st.sampled_from([1, -signal.SIGKILL]))
+    def ask_and_die(self, job, code):
+        """The child goes before the parent can know of it, with a picture under way to it."""
+        for actor in self.actors[-1:]:
+            actor.die(code)
+        self.ask(job)
+
+    @precondition(lambda self: self.actors and self.actors[-1].wanted)
+    @rule(code=CODES)
+    def fail(self, code):
+        """The child says why there is no picture."""
+        self._now_the_child(lambda actor: actor.fail(code))
+
+    @precondition(lambda self: self.actors and self.actors[-1].wanted)
+    @rule(resident=st.sampled_from([0, 0, 1000, 2000]))
+    def finish(self, resident):
+        """The child is done with a picture, and holds more memory than before."""
+        self._now_the_child(lambda actor: actor.finish(resident))
+
+    @precondition(lambda self: self.gpu.state in {GpuState.READY, GpuState.BUSY})
+    @rule(job=JOBS, code=st.sampled_from([1, -signal.SIGKILL]))
+    def die_with_the_pixels(self, job, code):
+        """The child dies with half of the picture sent."""
+        self.ask(job)
+        self._now_the_child(_send_half)
+        self._now_the_child(lambda actor: actor.die(code))
+
+    @precondition(lambda self: self.actors and not self.actors[-1].loaded and self.gpu.ready)
+    @rule()
+    def fail_to_load(self):
+        """The model cannot be loaded just now, though it could before."""
+        failed = LoadFailed("The hub is away.", permanent=False)
+        self._now_the_child(lambda actor: (actor.say(failed), actor.die(1)))
+
+    @precondition(lambda self: self.actors and self.actors[-1].loaded)
+    @rule(
+        noise=st.sampled_from([b"\xff" * 16, encode(Step("nobody", 1, 3)), encode(Cancel("x"))])
+    )
+    def talk_nonsense(self, noise):
+        """The child says what is no message, or not one for now."""
+        self._now_the_child(lambda actor: actor.noise(noise))
+
+    @rule()
+    def tell_of_loading(self):
+        """A sentence for the log, whenever."""
+        self._now_the_child(lambda actor: actor.say(Loading("a note")))
+
+    def _now_the_child(self, do):
+        for actor in self.actors[-1:]:
+            if actor.alive:
+                do(actor)
+        self._settle()
+
+    # ------------------------------------------------------------ the world
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1, 6, 31, 100, 301]))
+    def wait(self, seconds):
+        """Time passes, with all that falls due in it."""
+        self.loop.now += seconds
+        self._settle()
+
+    @rule(manners=MANNERS)
+    def change_manners(self, manners):
+        """The next children heed other words when they are to go."""
+        self.manners = manners
+
+    @rule()
+    def refuse_a_process(self):
+        """The next start finds no process."""
+        self.refuse_spawn = 1
+
+    @precondition(lambda self: len(self.asked) > 15)
+    @rule()
+    def stop_everything(self):
+        """The service goes down."""
+        self.loop.create_task(self.gpu.stop())
+        self._settle()
+
+    # ------------------------------------------------------------ what always holds
+
+    @invariant()
+    def every_call_ends_at_most_once_and_in_our_words(self):
+        for asked in self.asked:
+            asked.check()
+
+    @invariant()
+    def nobody_waits_for_a_child_that_is_free(self):
+        waiting = [each for each in self.asked if not each.task.done() and not each.starts]
+        free = self.gpu.state is GpuState.READY and self.gpu._child.free
+        assert not (waiting and free)
+
+    @invariant()
+    def one_picture_is_in_hand_at_most(self):
+        in_hand = [each for each in self.asked if not each.task.done() and each.starts]
+        assert len(in_hand) <= 1
+
+    @invariant()
+    def the_supervision_ends_for_a_reason_and_takes_all_with_it(self):
+        if not self.supervision.done():
+            return
+        assert self.gpu.state is GpuState.STOPPED
+        assert all(each.task.done() for each in self.asked)
+        error = self.supervision.exception()
+        assert error is None or isinstance(error, GpuDefunctError | GpuStartError)
+
+    @invariant()
+    def what_is_usable_is_there_or_about_to_be(self):
+        never = {GpuState.DEFUNCT, GpuState.STOPPED}
+        assert not (self.gpu.usable and self.gpu.state in never)
+
+    # ------------------------------------------------------------ and in the end
+
+    def teardown(self):
+        """When the faults stop, a picture can be drawn; and a stop ends everything."""
+        try:
+            self.manners, self.refuse_spawn = "leaves", 0
+            self._recover()
+            stop = self.loop.create_task(self.gpu.stop())
+            for _ in range(100):
+                self.loop.now += 1
+                self._settle()
+            assert stop.done()
+            assert self.supervision.done()
+            assert all(asked.task.done() for asked in self.asked)
+            self.every_call_ends_at_most_once_and_in_our_words()
+        finally:
+            self.patch.undo()
+            self._close()
+
+    def _recover(self):
+        last = Asked(self.gpu, self.loop, "last")
+        self.asked.append(last)
+        for _ in range(400 + 10 * len(self.asked)):  # those before it have their turns, too
+            if last.task.done() or self.supervision.done():
+                break
+            self.loop.now += 1
+            self._now_the_child(Actor.act)
+        if not self.supervision.done():
+            assert isinstance(last.task.result(), Frame)
+
+    def _close(self):
+        for actor in self.actors:
+            actor.die(-signal.SIGKILL)
+        with contextlib.suppress(GpuDefunctError, GpuStartError):
+            if self.supervision.done():
+                self.supervision.result()
+        self.loop.settle()
+        self.loop.close()
+
+
+GpuUnderFaults.TestCase.settings = settings(
+    max_examples=40,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestGpuUnderFaults = GpuUnderFaults.TestCase
+
+
+# ---------------------------------------------------------------- real children
+
+FAULTS = st.sampled_from(
+    [
+        "x",
+        "x",
+        "boom",
+        "oom",
+        "nan",
+        "flat",
+        "exit",
+        "lost",
+        "hang",
+        "stuck_stage=vae",
+        "leak=40",
+    ]
+)
+STOPS = st.sampled_from(["never", "never", "at once", "at the first step"])
+KILLS = st.booleans()
+
+
+@given(jobs=st.lists(st.tuples(FAULTS, STOPS, KILLS), min_size=2, max_size=6))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+def test_real_children_under_faults(jobs):
+    """Whatever befalls them, every call ends in our words, and then a picture can be drawn."""
+    asyncio.run(_under_faults(jobs))
+
+
+async def _under_faults(jobs):
+    limits = GpuLimits(
+        job_timeout_s=60, step_floor_s=0.3, canary_every_s=0.05, recycle_bytes=20 << 20
+    )
+    gpu = GpuProcess(load(), limits)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gpu.run())
+        await gpu.wait_ready()
+        # Measured, so that a hang is seen soon.
+        await gpu.generate(_command("x", "first"), _ignore, asyncio.Event())
+        ends = await asyncio.gather(
+            *(_one(gpu, number, *job) for number, job in enumerate(jobs)),
+            return_exceptions=True,
+        )
+        assert all(isinstance(end, Frame | GpuError) for end in ends), ends
+        frame = await gpu.generate(_command("x", "last"), _ignore, asyncio.Event())
+        assert frame.forwards == FORWARDS
+        await gpu.stop()
+
+
+async def _one(gpu, number, fault, stopped, killed):
+    stop = asyncio.Event()
+
+    def on_step(step, _):
+        if killed and step == 2:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(gpu.pid, signal.SIGKILL)
+        if stopped == "at the first step":
+            stop.set()
+
+    if stopped == "at once":
+        asyncio.get_running_loop().call_soon(stop.set)
+    return await gpu.generate(_command(fault, str(number)), on_step, stop)
+
+
+def _command(prompt, job_id):
+    return Generate(job_id, prompt, 64, 48, 7, FORWARDS, 0.0)
+
+
+def _ignore(*_):
+    pass
