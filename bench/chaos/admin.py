@@ -1,0 +1,52 @@
+"""The admin: what the management API of a node is asked and told."""
+
+import asyncio
+import json
+from typing import Any
+
+from control import loopback
+
+VHOST = "imagegen"
+REQUESTS, EXPIRED, PARKING = "imagegen.requests", "imagegen.expired", "imagegen.parking"
+PATIENCE_S = 20.0
+
+
+class Admin:
+    """The management API under its administrator's URL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        """Return the answer's JSON; None for one without a body, or that nobody gives."""
+        raw = None if body is None else json.dumps(body).encode()
+        answer = await asyncio.to_thread(
+            loopback.ask, method, f"{self._url}/api/{path}", raw, PATIENCE_S
+        )
+        if answer is None or answer.status >= 400 or not answer.body:
+            return None
+        return json.loads(answer.body)
+
+    async def queue(self, name: str) -> dict[str, Any]:
+        """Return what is told of a queue; nothing if it is not there."""
+        return await self.ask(f"queues/{VHOST}/{name}") or {}
+
+    async def messages(self, name: str) -> int:
+        """Return how many messages a queue has, those handed out and not settled included."""
+        return int((await self.queue(name)).get("messages", 0))
+
+    async def purge(self) -> None:
+        """Empty our queues."""
+        for name in (REQUESTS, EXPIRED, PARKING):
+            await self.ask(f"queues/{VHOST}/{name}/contents", "DELETE")
+
+    async def channels(self, worker: str) -> int:
+        """Return how many channels the connections of a worker have."""
+        connections = await self.ask("connections") or []
+        return sum(
+            connection.get("channels", 0)
+            for connection in connections
+            if str(connection.get("client_properties", {}).get("connection_name", "")).startswith(
+                f"{worker} "
+            )
+        )

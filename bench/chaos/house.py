@@ -1,0 +1,277 @@
+"""The house: a broker, two consumers with one store, and a link before each; kept whole from row to row."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pamqp import frame as pamqp_frame
+
+from bench.chaos.admin import EXPIRED, PARKING, REQUESTS, Admin
+from bench.chaos.load import until
+from bench.chaos.nodes import FreshNode
+from bench.chaos.pipelines import WORK
+from bench.chaos.proxy import BASIC_DELIVER, Frame, Link
+from bench.chaos.services import Consumer, Resources
+from bench.chaos.work import Records
+
+WORKERS = {"ada": 1, "bob": 2}
+"""The consumers, with their MAX_CONCURRENT."""
+READY_S = 60.0
+RESTART_AFTER_S = 0.3
+"""Before a consumer that ended is started again, as its supervisor would."""
+QUIET_S = 20.0
+STALL_S = 10.0
+
+
+@dataclass(slots=True)
+class Place:
+    """One consumer with its link."""
+
+    name: str
+    link: Link
+    folder: Path
+    served: Consumer | None = None
+    ended: list[int] = field(default_factory=list)
+    """Exit codes since the row began."""
+    deliveries: list[tuple[float, Frame]] = field(default_factory=list)
+    """Requests that were handed to it, with the loop's time."""
+    paused: bool = False
+    """Stopped by a signal: it is not asked for anything."""
+
+    @property
+    def alive(self) -> Consumer:
+        """The process, which must be there."""
+        if self.served is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self.served
+
+    def watch(self, frame: Frame) -> None:
+        """Write down the requests that pass."""
+        if frame.method == BASIC_DELIVER and is_request(frame, self.name):
+            self.deliveries.append((asyncio.get_running_loop().time(), frame))
+
+    def records(self, event: str, since: float, **fields: object) -> list[dict[str, Any]]:
+        """Return its log records of an event since a moment, in seconds since 1970."""
+        return [
+            record
+            for record in (self.served.records if self.served else [])
+            if record.get("event") == event
+            and moment(record) >= since
+            and all(record.get(name) == value for name, value in fields.items())
+        ]
+
+
+def is_request(frame: Frame, worker: str) -> bool:
+    """Tell whether a delivery is of the consumer of requests: its tag begins with the worker."""
+    size = frame.raw[11]
+    return frame.raw[12 : 12 + size].decode(errors="replace").startswith(f"{worker}.")
+
+
+def moment(record: dict[str, Any]) -> float:
+    """Return a log record's time in seconds since 1970."""
+    return datetime.fromisoformat(record["timestamp"]).timestamp()
+
+
+def now() -> float:
+    """Return the time as log records have it, in seconds since 1970."""
+    return datetime.now(tz=UTC).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the services hold when nothing is under way."""
+
+    resources: dict[str, Resources]
+    channels: dict[str, int]
+
+
+class House:
+    """A node, its links and its consumers. Use `open_house`."""
+
+    def __init__(self, folder: Path, node: FreshNode, settings: dict[str, object]) -> None:
+        self.folder = folder
+        self.stall_s = STALL_S
+        self._settings = settings
+        self.node = node
+        self.admin = Admin(node.management_url("admin"))
+        self.client_link = Link(node.amqp_port)
+        self.places = {
+            name: Place(name, Link(node.amqp_port), folder / name) for name in WORKERS
+        }
+        self.records = Records(place.folder / WORK for place in self.places.values())
+        self.replies_seen: dict[str, set[str]] = {}
+        self.client_link.watch = self._watch_client
+        for place in self.places.values():
+            place.link.watch = place.watch
+
+    # ------------------------------------------------------------ what it is made of
+
+    @property
+    def links(self) -> list[Link]:
+        """The links of the consumers."""
+        return [place.link for place in self.places.values()]
+
+    def wire_url(self, user: str = "chat-backend") -> str:
+        """Return the URL that leads straight to the broker."""
+        return self.node.amqp_url(user)
+
+    def client_url(self) -> str:
+        """Return the URL that leads there through the clients' link."""
+        return self._through(self.client_link, "chat-backend")
+
+    def _through(self, link: Link, user: str) -> str:
+        return self.node.amqp_url(user).replace(f":{self.node.amqp_port}/", f":{link.port}/")
+
+    def start(self, place: Place) -> None:
+        """Start a consumer."""
+        place.folder.mkdir(parents=True, exist_ok=True)
+        place.served = Consumer(
+            {
+                "AMQP_URL": self._through(place.link, "imagegen-consumer"),
+                "PORT": 0,
+                "DATA_DIR": place.folder,
+                "STORE_URL": f"sqlite:///{self.folder / 'jobs.sqlite'}",
+                "MODEL": "scripted",
+                "PIPELINE": "bench.chaos.pipelines:Chaotic",
+                "WORKER_NAME": place.name,
+                "LOG_FORMAT": "json",
+                "MAX_CONCURRENT": WORKERS[place.name],
+                **self._settings,
+            },
+            place.folder,
+            self.stall_s,
+        )
+
+    def _watch_client(self, frame: Frame) -> None:
+        """Book the replies that the client library is handed, by correlation id."""
+        if frame.sender != "broker" or frame.kind != 2:
+            return
+        properties = pamqp_frame.unmarshal(frame.raw)[2].properties
+        if properties.correlation_id and str(properties.message_type).startswith("imagegen."):
+            self.replies_seen.setdefault(properties.correlation_id, set()).add(
+                str(properties.message_id)
+            )
+
+    # ------------------------------------------------------------ whole again
+
+    async def supervise(self) -> None:
+        """Start consumers again that ended, for ever, as `control.sh` and containers do."""
+        while True:
+            for place in self.places.values():
+                if place.served is not None and not place.served.running:
+                    place.ended.append(place.served.process.returncode)
+                    await asyncio.to_thread(place.served.drop)
+                    await asyncio.sleep(RESTART_AFTER_S)
+                    self.start(place)
+            await asyncio.sleep(0.05)
+
+    async def ready(self) -> None:
+        """Heal what the last row left, and return when both consumers wait before empty queues.
+
+        Raises:
+            RuntimeError: if that takes longer than a minute.
+        """
+        for link in (self.client_link, *self.links):
+            link.heal()
+        await asyncio.to_thread(self.node.ensure_running)
+        for place in self.places.values():
+            if place.served is None:
+                self.start(place)
+        if not await self._all_working():
+            told = {name: await self._health(place) for name, place in self.places.items()}
+            raise RuntimeError(f"not ready within {READY_S:g} s: {told}")
+        await self.admin.purge()
+        self.records.new()
+        for place in self.places.values():
+            place.ended.clear()
+            place.deliveries.clear()
+        self.replies_seen.clear()
+
+    async def _all_working(self) -> bool:
+        end = time.monotonic() + READY_S
+        while time.monotonic() < end:
+            pages = [await self._health(place) for place in self.places.values()]
+            consumers = (await self.admin.queue(REQUESTS)).get("consumers", 0)
+            if all(page.get("ready") for page in pages) and consumers == len(self.places):
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+    async def _health(self, place: Place) -> dict[str, Any]:
+        """Return its health page; nothing while it has none."""
+        served = place.served
+        if served is None or not served.running or place.paused:
+            return {}
+        listening = [record for record in served.records if record["event"] == "http_listening"]
+        if not listening:
+            return {}
+        try:
+            return await asyncio.to_thread(served.health)
+        except (OSError, json.JSONDecodeError):
+            return {}
+
+    async def quiet(self) -> bool:
+        """Return once nothing is queued, handed out or in hand; False if it takes too long."""
+        end = time.monotonic() + QUIET_S
+        while time.monotonic() < end:
+            in_queues = [await self.admin.messages(name) for name in (REQUESTS, EXPIRED)]
+            pages = [await self._health(place) for place in self.places.values()]
+            if not any(in_queues) and all(
+                page.get("ready") and page["work"]["in_hand"] == 0 for page in pages
+            ):
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+    # ------------------------------------------------------------ figures
+
+    async def holdings(self) -> Holdings:
+        """Return what the consumers hold."""
+        resources, channels = {}, {}
+        for name, place in self.places.items():
+            resources[name] = await asyncio.to_thread(place.alive.resources)
+            channels[name] = await self.admin.channels(name)
+        return Holdings(resources, channels)
+
+    async def parked(self) -> int:
+        """Return how many messages are parked."""
+        return await self.admin.messages(PARKING)
+
+    def first_delivery(self, since: float) -> float | None:
+        """Return the loop's time of the first request handed out since a moment of it."""
+        times = [at for place in self.places.values() for at, _ in place.deliveries]
+        return min((at for at in times if at >= since), default=None)
+
+    async def first_delivery_within(self, since: float, patience_s: float) -> bool:
+        """Return once a request was handed out since a moment; False if it takes too long."""
+        return await until(lambda: self.first_delivery(since) is not None, patience_s)
+
+
+@contextlib.asynccontextmanager
+async def open_house(folder: Path, **settings: object) -> AsyncIterator[House]:
+    """Start a node, links and consumers, and leave nothing of them behind."""
+    node = FreshNode(folder / "rabbitmq")
+    house = House(folder, node, settings)
+    try:
+        await asyncio.to_thread(node.ensure_running)
+        async with contextlib.AsyncExitStack() as stack:
+            for link in (house.client_link, *house.links):
+                await stack.enter_async_context(link)
+            supervisor = asyncio.get_running_loop().create_task(house.supervise())
+            try:
+                await house.ready()
+                yield house
+            finally:
+                supervisor.cancel()
+                await asyncio.wait({supervisor})
+                for place in house.places.values():
+                    if place.served is not None:
+                        await asyncio.to_thread(place.served.drop)
+    finally:
+        await asyncio.to_thread(node.kill)
