@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import logging
+import time
 import sys
 import tempfile
 from pathlib import Path
@@ -17,14 +19,19 @@ JOB_TIMEOUT_S = 12.0
 
 
 async def main(arguments: argparse.Namespace) -> int:
+    for noisy in ("aio_pika", "aiormq", "pika"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    began = time.monotonic()
     rows = [row for row in ROWS if not arguments.row or row.name in arguments.row]
     with tempfile.TemporaryDirectory(prefix="imagegen-chaos-") as name:
         async with open_house(Path(name), JOB_TIMEOUT_S=JOB_TIMEOUT_S) as house:
+            print(f"house {time.monotonic()-began:.1f}", flush=True)
             outcomes = []
             for row in rows:
                 outcome = await run_row(house, row, arguments.seed, short=arguments.short)
                 print(line(outcome), flush=True)
                 outcomes.append(outcome)
+    print(f"end {time.monotonic()-began:.1f}", flush=True)
     print(table(outcomes))
     return int(any(outcome.broken for outcome in outcomes))
 

@@ -42,11 +42,14 @@ class Admin:
 
     async def channels(self, worker: str) -> int:
         """Return how many channels the connections of a worker have."""
-        connections = await self.ask("connections") or []
+        names = {
+            connection["name"]
+            for connection in await self.ask("connections") or []
+            if connection.get("client_properties", {})
+            .get("connection_name", "")
+            .startswith(f"{worker} ")
+        }
         return sum(
-            connection.get("channels", 0)
-            for connection in connections
-            if str(connection.get("client_properties", {}).get("connection_name", "")).startswith(
-                f"{worker} "
-            )
+            channel.get("connection_details", {}).get("name") in names
+            for channel in await self.ask("channels") or []
         )

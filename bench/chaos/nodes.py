@@ -1,13 +1,10 @@
-"""The nodes: RabbitMQ as the bench needs it, with fresh figures, a memory alarm, and clusters."""
+"""The nodes: RabbitMQ as the bench needs it, with fresh figures and a memory alarm at will."""
 
-import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from typing_extensions import override
 
-from control import loopback
 from control.node import Node, server
 
 FULL_WATERMARK, TINY_WATERMARK = 0.4, 0.00001
@@ -16,8 +13,6 @@ FULL_WATERMARK, TINY_WATERMARK = 0.4, 0.00001
 
 class FreshNode(Node):
     """A node whose figures are half a second old at most, and that can be told to run out of memory."""
-
-    name = "imagegen@localhost"
 
     @override
     def _configuration(self) -> dict[str, str]:
@@ -29,21 +24,18 @@ class FreshNode(Node):
         self.ctl("eval", f"vm_memory_monitor:set_vm_memory_high_watermark({fraction:.6f}).")
 
     def ctl(self, *arguments: str) -> str:
-        """Return what rabbitmqctl says."""
-        program = Path(server() or "").resolve().with_name("rabbitmqctl")
-        for folder in ("/usr/lib/rabbitmq/bin",):
-            # Debian's in /usr/sbin changes the user and forgets the environment.
-            if (Path(folder) / "rabbitmqctl").exists():
-                program = Path(folder) / "rabbitmqctl"
-        done = subprocess.run(
+        """Return what rabbitmqctl says.
+
+        Raises:
+            subprocess.CalledProcessError: it could not be done.
+        """
+        program = Path(server() or "rabbitmq-server").with_name("rabbitmqctl")
+        loopback_only = "-kernel inet_dist_use_interface {127,0,0,1}"
+        return subprocess.run(
             [program, "--node", self.name, *arguments],
-            env=self._environment()
-            | {"RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"},
+            env=self._environment() | {"RABBITMQ_CTL_ERL_ARGS": loopback_only},
             capture_output=True,
             text=True,
-            check=False,
+            check=True,
             timeout=60,
-        )
-        if done.returncode:
-            raise RuntimeError(f"rabbitmqctl {arguments}: {done.stdout}{done.stderr}")
-        return done.stdout
+        ).stdout

@@ -7,7 +7,7 @@ import time
 
 from bench.chaos.house import Place, now
 from bench.chaos.load import until
-from bench.chaos.proxy import BASIC_ACK, BASIC_DELIVER, BODY, Frame, is_reply
+from bench.chaos.proxy import BASIC_ACK, BODY, Frame, is_reply
 from bench.chaos.rows import Scene
 
 PATIENCE_S = 30.0
@@ -19,7 +19,9 @@ def _victim(scene: Scene) -> Place:
 
 
 def _kill(scene: Scene, place: Place) -> None:
+    """Kill it, and with it what the links keep back: nothing held may arrive after all."""
     place.alive.process.kill()
+    place.link.reset()
     scene.healed()
 
 
@@ -79,7 +81,6 @@ async def killed_unacked(scene: Scene) -> None:
     ack = place.link.to_broker.hold(lambda frame: frame.method == BASIC_ACK)
     await asyncio.wait_for(ack.frame, PATIENCE_S)
     _kill(scene, place)
-    place.link.reset()  # the held frame must not arrive after all
     ack.release()
 
 
