@@ -4,6 +4,8 @@ import asyncio
 import json
 from typing import Any
 
+import aio_pika
+
 from control import loopback
 
 VHOST = "imagegen"
@@ -12,10 +14,11 @@ PATIENCE_S = 20.0
 
 
 class Admin:
-    """The management API under its administrator's URL."""
+    """The management API, and AMQP where that knows better, with the administrator's rights."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, amqp_url: str) -> None:
         self._url = url
+        self._amqp_url = amqp_url
 
     async def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
         """Return the answer's JSON; None for one without a body, or that nobody gives."""
@@ -34,6 +37,13 @@ class Admin:
     async def messages(self, name: str) -> int:
         """Return how many messages a queue has, those handed out and not settled included."""
         return int((await self.queue(name)).get("messages", 0))
+
+    async def parked(self) -> int:
+        """Return how many messages are parked: asked over AMQP, since the API tells old figures."""
+        async with await aio_pika.connect(self._amqp_url) as connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue(PARKING, passive=True)
+            return queue.declaration_result.message_count or 0
 
     async def purge(self) -> None:
         """Empty our queues."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from pamqp import frame as pamqp_frame
 
-from bench.chaos.admin import EXPIRED, PARKING, REQUESTS, Admin
-from bench.chaos.load import until
+from bench.chaos.admin import EXPIRED, REQUESTS, Admin
+from bench.chaos.cluster import cluster
 from bench.chaos.nodes import FreshNode
 from bench.chaos.pipelines import WORK
 from bench.chaos.proxy import BASIC_DELIVER, Frame, Link
@@ -94,12 +94,25 @@ class Holdings:
 class House:
     """A node, its links and its consumers. Use `open_house`."""
 
-    def __init__(self, folder: Path, node: FreshNode, settings: dict[str, object]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        node: FreshNode,
+        settings: dict[str, object],
+        *,
+        stall_s: float = STALL_S,
+        survivor: FreshNode | None = None,
+    ) -> None:
         self.folder = folder
-        self.stall_s = STALL_S
+        self.stall_s = stall_s
         self._settings = settings
         self.node = node
-        self.admin = Admin(node.management_url("admin"))
+        """Where the links lead."""
+        self.survivor = survivor or node
+        """Where the bench itself looks: another node, if that one is to be killed."""
+        self.admin = Admin(
+            self.survivor.management_url("admin"), self.survivor.amqp_url("admin")
+        )
         self.client_link = Link(node.amqp_port)
         self.places = {
             name: Place(name, Link(node.amqp_port), folder / name) for name in WORKERS
@@ -119,7 +132,7 @@ class House:
 
     def wire_url(self, user: str = "chat-backend") -> str:
         """Return the URL that leads straight to the broker."""
-        return self.node.amqp_url(user)
+        return self.survivor.amqp_url(user)
 
     def client_url(self) -> str:
         """Return the URL that leads there through the clients' link."""
@@ -193,6 +206,13 @@ class House:
             place.deliveries.clear()
         self.replies_seen.clear()
 
+    async def renew(self) -> None:
+        """Start both consumers afresh, when they do not come back by themselves."""
+        for place in self.places.values():
+            if place.served is not None:
+                await asyncio.to_thread(place.served.drop)
+                self.start(place)
+
     async def _all_working(self) -> bool:
         end = time.monotonic() + READY_S
         while time.monotonic() < end:
@@ -239,39 +259,48 @@ class House:
             channels[name] = await self.admin.channels(name)
         return Holdings(resources, channels)
 
-    async def parked(self) -> int:
-        """Return how many messages are parked."""
-        return await self.admin.messages(PARKING)
-
     def first_delivery(self, since: float) -> float | None:
         """Return the loop's time of the first request handed out since a moment of it."""
         times = [at for place in self.places.values() for at, _ in place.deliveries]
         return min((at for at in times if at >= since), default=None)
 
-    async def first_delivery_within(self, since: float, patience_s: float) -> bool:
-        """Return once a request was handed out since a moment; False if it takes too long."""
-        return await until(lambda: self.first_delivery(since) is not None, patience_s)
+
+@contextlib.asynccontextmanager
+async def open_house(
+    folder: Path, *, stall_s: float = STALL_S, **settings: object
+) -> AsyncIterator[House]:
+    """Start a node, links and consumers, and leave nothing of them behind."""
+    node = FreshNode(folder / "rabbitmq")
+    try:
+        await asyncio.to_thread(node.ensure_running)
+        async with _lived_in(House(folder, node, settings, stall_s=stall_s)) as house:
+            yield house
+    finally:
+        await asyncio.to_thread(node.kill)
 
 
 @contextlib.asynccontextmanager
-async def open_house(folder: Path, **settings: object) -> AsyncIterator[House]:
-    """Start a node, links and consumers, and leave nothing of them behind."""
-    node = FreshNode(folder / "rabbitmq")
-    house = House(folder, node, settings)
-    try:
-        await asyncio.to_thread(node.ensure_running)
-        async with contextlib.AsyncExitStack() as stack:
-            for link in (house.client_link, *house.links):
-                await stack.enter_async_context(link)
-            supervisor = asyncio.get_running_loop().create_task(house.supervise())
-            try:
-                await house.ready()
-                yield house
-            finally:
-                supervisor.cancel()
-                await asyncio.wait({supervisor})
-                for place in house.places.values():
-                    if place.served is not None:
-                        await asyncio.to_thread(place.served.drop)
-    finally:
-        await asyncio.to_thread(node.kill)
+async def open_cluster_house(folder: Path, **settings: object) -> AsyncIterator[House]:
+    """Start the same before a cluster of three; the links lead to the first, that may be killed."""
+    with contextlib.ExitStack() as stack:
+        started = cluster(folder / "rabbitmq")
+        nodes = await asyncio.to_thread(stack.enter_context, started)
+        async with _lived_in(House(folder, nodes[0], settings, survivor=nodes[1])) as house:
+            yield house
+
+
+@contextlib.asynccontextmanager
+async def _lived_in(house: House) -> AsyncIterator[House]:
+    async with contextlib.AsyncExitStack() as stack:
+        for link in (house.client_link, *house.links):
+            await stack.enter_async_context(link)
+        supervisor = asyncio.get_running_loop().create_task(house.supervise())
+        try:
+            await house.ready()
+            yield house
+        finally:
+            supervisor.cancel()
+            await asyncio.wait({supervisor})
+            for place in house.places.values():
+                if place.served is not None:
+                    await asyncio.to_thread(place.served.drop)

@@ -163,8 +163,7 @@ class Ledger:
                 answer.kind
                 for request_id, answers in self.answers.items()
                 for answer in answers[:1]
-                if request_id in self.asked
-                and answer.kind not in self.asked[request_id].wants
+                if request_id in self.asked and answer.kind not in self.asked[request_id].wants
             )
         )
 

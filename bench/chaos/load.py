@@ -17,18 +17,31 @@ import aio_pika
 import numpy as np
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aiormq.exceptions import ChannelInvalidStateError
-from imagegen_client import Busy, DeadlineExceeded, GeneratedImage, ImageClient, ImageError
-from imagegen_client import Unavailable
 from pamqp.commands import Basic
 from PIL import Image
 
 from bench.chaos.ledger import PICTURE, Answer, Asked, Face, Ledger, Word
 from bench.chaos.pipelines import gradient, noise
+from imagegen_client import (
+    Busy,
+    DeadlineExceeded,
+    GeneratedImage,
+    ImageClient,
+    ImageError,
+    Unavailable,
+)
 
-LINK_ERRORS = (aio_pika.exceptions.AMQPError, OSError, ChannelInvalidStateError, RuntimeError, TimeoutError)
+LINK_ERRORS = (
+    aio_pika.exceptions.AMQPError,
+    OSError,
+    ChannelInvalidStateError,
+    RuntimeError,
+    TimeoutError,
+)
 CONFIRM_S = 8.0
 REDIAL_S = 0.2
 LATE_S = 5.0
+FOR_EVER_S = 3600.0
 """After a deadline: time for the service's own word on it."""
 SIDE = 256
 SEEDS = 1 << 24
@@ -102,10 +115,16 @@ class Wire:
             await asyncio.sleep(REDIAL_S)
 
     async def ask(
-        self, job: Job, patience_s: float, wants: tuple[str, ...] = (PICTURE,), **properties: Any
+        self,
+        job: Job,
+        patience_s: float,
+        wants: tuple[str, ...] = (PICTURE,),
+        **properties: Any,
     ) -> Word:
         """Publish a request once; a `body` among the properties replaces the job's."""
-        body = properties.pop("body", None) or json.dumps(job.body).encode()
+        body = properties.pop("body", None)
+        if body is None:
+            body = json.dumps(job.body).encode()
         given = {
             "message_id": job.id,
             "correlation_id": job.id,
@@ -135,6 +154,10 @@ class Wire:
         try:
             async with asyncio.timeout(CONFIRM_S):
                 channel = await self.channel()
+        except LINK_ERRORS:
+            return Word.REFUSED  # it was never sent
+        try:
+            async with asyncio.timeout(CONFIRM_S):
                 exchange = await channel.get_exchange("imagegen", ensure=False)
                 answer = await exchange.publish(message, "imagegen.requests", mandatory=True)
         except aio_pika.exceptions.DeliveryError:
@@ -251,6 +274,8 @@ class Load:
     dice: random.Random
     name: str
     patience_s: float
+    hurry: float = 1.0
+    """How much faster than usual it asks, and the GPU draws."""
     asking: asyncio.Event = field(default_factory=asyncio.Event)
     _count: int = 0
 
@@ -258,7 +283,7 @@ class Load:
         """Return a new job; it takes 20 to 300 ms unless the words say otherwise."""
         self._count += 1
         if "draw=" not in words:
-            words = f"draw={self.dice.uniform(*DRAW_S):.3f} {words}"
+            words = f"draw={self.dice.uniform(*DRAW_S) / self.hurry:.3f} {words}"
         seed = self.dice.randrange(SEEDS)
         return Job(f"{self.name}-{self._count}-{seed:06x}", seed, words.strip(), **size)
 
@@ -267,10 +292,13 @@ class Load:
         enough = self.ledger.pictures() + more
         return await until(lambda: self.ledger.pictures() >= enough, patience_s)
 
+    async def answered(self, request_id: str, patience_s: float) -> bool:
+        """Return once a request has an answer; False if it takes too long."""
+        return await until(lambda: bool(self.ledger.answers.get(request_id)), patience_s)
+
     async def all_answered(self) -> None:
         """Return once every confirmed request has its answer or its deadline behind it."""
-        while self.ledger.waiting(time.monotonic()):
-            await asyncio.sleep(0.05)
+        await until(lambda: not self.ledger.waiting(time.monotonic()), FOR_EVER_S)
 
     async def keep_asking(self, face: Face) -> None:
         """Ask at a steady rate while `asking` is set, and wait for what is open at the end."""
@@ -278,7 +306,7 @@ class Load:
         ask = self.wire.ask if face is Face.WIRE else self.library.ask
         loop = asyncio.get_running_loop()
         while self.asking.is_set():
-            await asyncio.sleep(self.dice.expovariate(1 / PAUSE_S[face]))
+            await asyncio.sleep(self.dice.expovariate(self.hurry / PAUSE_S[face]))
             if self._open(face) + len(open_) < MOST_WAITING[face] and self.asking.is_set():
                 task = loop.create_task(ask(self.job(), self.patience_s))
                 open_.add(task)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from consumer.gpu.pipeline import Drawn, OnStep, OutOfMemoryError
+from consumer.gpu.pipeline import Drawn, OnStep, OutOfMemoryError, PromptTooLongError
 from consumer.gpu.protocol import Generate, Load, Ready
 
 WORK = "work.jsonl"
@@ -18,7 +18,7 @@ HANG_MARK_S = 0.1
 
 
 class Chaotic:
-    """Words of the prompt: `job=ID`, `draw=SECONDS`, `noise`, `die`, `die_once=PATH`, `hang_once=PATH`, `oom_once=PATH`.
+    """Words of the prompt: `job=ID`, `draw=SECONDS`, `noise`, `long`, `die`, `die_once=PATH`, `hang_once=PATH`, `oom_once=PATH`.
 
     With `..._once` it happens to the first who comes and leaves the file behind.
     """
@@ -44,6 +44,8 @@ class Chaotic:
         """Take the time asked for in equal steps; each is on record before it is told."""
         words = dict(word.partition("=")[::2] for word in command.prompt.split())
         run = f"{os.getpid()}-{time.monotonic_ns()}"
+        if "long" in words:
+            raise PromptTooLongError("scripted: too many tokens")
         step_s = float(words.get("draw", "0")) / command.forwards
         self._note(words, run, "start")
         for step in range(1, command.forwards + 1):

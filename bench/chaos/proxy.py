@@ -216,7 +216,7 @@ class Link:
             return
         self._count += 1
         number = self._count
-        pair = self._pairs[number] = _Pair(writer, far)
+        self._pairs[number] = _Pair(writer, far)
         try:
             await asyncio.gather(
                 self._pump(number, self.to_broker, reader, far),

@@ -54,6 +54,13 @@ class Scene:
         """Say that from this moment on the consumers could work again."""
         self.healed_at = asyncio.get_running_loop().time()
 
+    def closed(self, lines: list[str]) -> Work:
+        """Return the GPU's work in this row, after a look at what it must not have done."""
+        work = gather(lines)
+        for check in self.checks:
+            check(work)
+        return work
+
     def note(self, sentence: str) -> None:
         """Add something worth a look."""
         self.notes.append(sentence)
@@ -114,12 +121,13 @@ class Pace:
 FULL, SHORT = Pace(6, 8), Pace(2, 2)
 BEFORE_S = 20.0
 STARTED_S = 30.0
+FAULT_S = 120.0
 
 
 async def run_row(house: House, row: Row, seed: int, *, short: bool = False) -> Outcome:
     """Run one row from clean queues to its books closed."""
     began = time.monotonic()
-    await house.ready()
+    broken = await _made_ready(house)
     before = await house.holdings()
     pace = SHORT if short else FULL
     dice = random.Random(f"{seed} {row.name}")  # noqa: S311 - no secret
@@ -128,23 +136,20 @@ async def run_row(house: House, row: Row, seed: int, *, short: bool = False) -> 
     ) as load:
         scene = Scene(house, load, short=short)
         await load.pictures(pace.before, BEFORE_S)
-        await row.fault(scene)
+        await strike(scene, row)
         await load.pictures(pace.after, row.patience_s)
         load.asking.clear()
         await load.all_answered()
     empty = await house.quiet()
     load.ledger.on_the_wire.update(house.replies_seen)
-    work = gather(house.records.new())
-    for check in scene.checks:
-        check(work)
-    recovered = scene.healed_at and house.first_delivery(scene.healed_at)
+    work = scene.closed(house.records.new())
     outcome = Outcome(
         row,
         load.ledger.verdict(),
         work,
-        await house.parked(),
+        await house.admin.parked(),
         scene.healed_at is not None,
-        recovered - scene.healed_at if recovered and scene.healed_at else None,
+        _recovery_s(scene),
         empty,
         before,
         await house.holdings(),
@@ -153,4 +158,34 @@ async def run_row(house: House, row: Row, seed: int, *, short: bool = False) -> 
         tuple(scene.notes),
         (),
     )
-    return dataclasses.replace(outcome, broken=(*scene.broken, *missed(outcome)))
+    return dataclasses.replace(outcome, broken=(*broken, *scene.broken, *missed(outcome)))
+
+
+async def _made_ready(house: House) -> list[str]:
+    """Return what was wrong before the row began; the row before it left that."""
+    try:
+        await house.ready()
+    except RuntimeError as error:
+        await house.renew()
+        await house.ready()
+        return [f"the row before this one left the house so: {error}"]
+    return []
+
+
+async def strike(scene: Scene, row: Row) -> None:
+    """Let the fault happen. One that could not is a bar missed, and no end of the bench."""
+    try:
+        async with asyncio.timeout(FAULT_S):
+            await row.fault(scene)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other rows shall run
+        scene.broken.append(f"the fault itself failed: {error!r}")
+        for link in (scene.house.client_link, *scene.house.links):
+            link.heal()
+
+
+def _recovery_s(scene: Scene) -> float | None:
+    """Return the seconds from the recovery to the first delivery; None where neither was."""
+    if scene.healed_at is None:
+        return None
+    first = scene.house.first_delivery(scene.healed_at)
+    return None if first is None else first - scene.healed_at

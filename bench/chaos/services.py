@@ -64,13 +64,17 @@ class Consumer(Served):
         self._reader.start()
 
     def resources(self) -> Resources:
-        """Return what it holds now. Blocks until it has counted its tasks."""
+        """Return what it holds now. Blocks until it has counted its tasks.
+
+        Raises:
+            TimeoutError: its event loop stands still, or it ended.
+        """
         self._tasks.unlink(missing_ok=True)
         self.signal(signal.SIGUSR2)
         until = time.monotonic() + PATIENCE_S
         while not self._tasks.exists():
-            if time.monotonic() > until:
-                raise TimeoutError("its event loop stands still")
+            if time.monotonic() > until or not self.running:
+                raise TimeoutError("its event loop stands still, or it ended")
             time.sleep(LOOK_EVERY_S)
         process = psutil.Process(self.process.pid)
         return Resources(

@@ -14,31 +14,73 @@ ROWS = (
     Row("no fault", "no fault: the load by itself", _nothing),
     Row("rst", "RST on both links of every consumer", network.reset),
     Row("fin", "FIN on both links of every consumer", network.close),
-    Row("hole out 2 s", "2 s: nothing from the consumers arrives", network.hole("to_broker", 2)),
+    Row(
+        "hole out 2 s", "2 s: nothing from the consumers arrives", network.hole("to_broker", 2)
+    ),
     Row("hole in 2 s", "2 s: nothing arrives at the consumers", network.hole("to_client", 2)),
-    Row("hole out 10 s", "the same for 10 s", network.hole("to_broker", 10), quick=False, short=False),
-    Row("hole in 10 s", "the same for 10 s", network.hole("to_client", 10), quick=False, short=False),
+    Row(
+        "hole out 10 s",
+        "the same for 10 s",
+        network.hole("to_broker", 10),
+        quick=False,
+        short=False,
+    ),
+    Row(
+        "hole in 10 s",
+        "the same for 10 s",
+        network.hole("to_client", 10),
+        quick=False,
+        short=False,
+    ),
     Row("hole out 60 s", "the same for 60 s", network.hole("to_broker", 60), **LONG),
     Row("hole in 60 s", "the same for 60 s", network.hole("to_client", 60), **LONG),
     Row("latency", "1 s of latency each way", network.latency, quick=False),
-    Row("narrow", "256 kB/s during a reply of 4 MB", network.narrow, quick=False, patience_s=60.0),
+    Row(
+        "narrow",
+        "256 kB/s during a reply of 4 MB",
+        network.narrow,
+        quick=False,
+        patience_s=60.0,
+    ),
     Row("half a frame", "half a frame, then RST; each way", network.cut),
     Row("channel error", "the broker closes the consuming channels", network.channel_error),
-    Row("connection error", "the broker closes the consuming connections", network.connection_error),
+    Row(
+        "connection error",
+        "the broker closes the consuming connections",
+        network.connection_error,
+    ),
     Row("client rst", "RST on the client library's link, three times", network.client_reset),
     Row("client hole", "5 s: nothing arrives at the client library", network.client_hole),
-    Row("queue recreated", "the queue deleted with a job in hand, and created again", broker.queue_recreated),
+    Row(
+        "queue recreated",
+        "the queue deleted with a job in hand, and created again",
+        broker.queue_recreated,
+    ),
     Row("broker restart", "the node stopped and started", broker.restart, quick=False),
     Row("broker kill", "the node killed and started", broker.kill, quick=False),
     Row("memory alarm", "publishers blocked for 5 s", broker.memory_alarm, quick=False),
     Row("kill received", "kill -9 with the delivery received", consumers.killed_received),
     Row("kill running", "kill -9 while the GPU draws", consumers.killed_running),
-    Row("kill stored", "kill -9 with the result stored, the reply not sent", consumers.killed_stored),
-    Row("kill unconfirmed", "kill -9 with the reply sent, unconfirmed", consumers.killed_unconfirmed),
-    Row("kill unacked", "kill -9 with the reply confirmed, the delivery not acked", consumers.killed_unacked),
+    Row(
+        "kill stored",
+        "kill -9 with the result stored, the reply not sent",
+        consumers.killed_stored,
+    ),
+    Row(
+        "kill unconfirmed",
+        "kill -9 with the reply sent, unconfirmed",
+        consumers.killed_unconfirmed,
+    ),
+    Row(
+        "kill unacked",
+        "kill -9 with the reply confirmed, the delivery not acked",
+        consumers.killed_unacked,
+    ),
     Row("sigterm", "SIGTERM in a job", consumers.terminated),
     Row("sigstop 60 s", "SIGSTOP for 60 s in a job, then SIGCONT", consumers.frozen, **LONG),
-    Row("loop stalled", "both event loops stand still for 10 s", consumers.stalled, quick=False),
+    Row(
+        "loop stalled", "both event loops stand still for 10 s", consumers.stalled, quick=False
+    ),
     Row("disk full", "no file can be written for 3 s", consumers.disk_full),
     Row("child killed", "kill -9 of the GPU process in a job", gpu.child_killed),
     Row("child dies", "the GPU process dies of a job, once", gpu.dies_once),
@@ -51,11 +93,33 @@ ROWS = (
     Row("caller gone after", "the reply queue gone before the reply", callers.gone_after),
     Row("library cancelled", "a caller of the library gives up", callers.library_cancelled),
     Row("reply queue full", "the reply queue full for 2 s", callers.reply_queue_full),
-    Row("reply queue stuffed", "the reply queue full for ever", callers.reply_queue_full_for_ever, quick=False),
+    Row(
+        "reply queue stuffed",
+        "the reply queue full for ever",
+        callers.reply_queue_full_for_ever,
+        quick=False,
+    ),
     Row("reply queue bogus", "a reply queue that never was", callers.reply_queue_bogus),
-    Row("reply queue forbidden", "replies wanted in the queue of requests", callers.reply_queue_forbidden),
+    Row(
+        "reply queue forbidden",
+        "replies wanted in the queue of requests",
+        callers.reply_queue_forbidden,
+    ),
     Row("malformed", "every malformed message", messages.malformed, quick=False),
     Row("hostile", "hostile and unreadable properties, 17 MiB", messages.hostile, quick=False),
     Row("same id twice", "an id again, and with another body", callers.same_id_twice),
     Row("burst", "ten times the bound at once", callers.burst, quick=False, patience_s=60.0),
 )
+
+CLUSTER_ROWS = (
+    Row(
+        "cluster node killed",
+        "of three nodes, the one that leads the queue killed",
+        broker.node_killed,
+        **LONG,
+    ),
+)
+
+ENDS_A_CONSUMER = ("sigterm", "disk full")
+"""Of any consumer: the soak watches one process from end to end."""
+SOAK_ROWS = [row for row in ROWS if row.quick and row.name not in ENDS_A_CONSUMER]

@@ -47,8 +47,9 @@ class Work:
 
     @property
     def beyond_one(self) -> int:
-        """Starts beyond the first of each job."""
-        return len(self.executions) - len({execution.job for execution in self.executions})
+        """Starts beyond the first of each job; what malformed messages start has no name."""
+        named = [execution.job for execution in self.executions if execution.job]
+        return len(named) - len(set(named))
 
     @property
     def seconds(self) -> float:

@@ -1,6 +1,7 @@
 """Faults of the broker: stopped, killed, short of memory, its queue taken away."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from bench.chaos.admin import REQUESTS, VHOST
@@ -9,6 +10,7 @@ from bench.chaos.rows import Scene
 from control import loopback
 
 LOOK_EVERY_S = 0.02
+PATIENCE_S = 40.0
 
 
 async def restart(scene: Scene) -> None:
@@ -26,9 +28,13 @@ async def _down_and_up(scene: Scene, down: Callable[[], None]) -> None:
     await asyncio.to_thread(down)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(asyncio.to_thread(node.ensure_running))
-        while not await asyncio.to_thread(loopback.speaks_amqp, node.amqp_port):
-            await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.to_thread(_wait_for_greeting, node.amqp_port)
         scene.healed()
+
+
+def _wait_for_greeting(port: int) -> None:
+    while not loopback.speaks_amqp(port):
+        time.sleep(LOOK_EVERY_S)
 
 
 async def memory_alarm(scene: Scene) -> None:
@@ -55,3 +61,17 @@ async def queue_recreated(scene: Scene) -> None:
     binding = {"routing_key": REQUESTS, "arguments": {}}
     await admin.ask(f"bindings/{VHOST}/e/imagegen/q/{REQUESTS}", "POST", binding)
     scene.healed()
+
+
+async def node_killed(scene: Scene) -> None:
+    """The node that leads the queue and has all links is killed; later it comes back."""
+    house = scene.house
+    links = (house.client_link, *house.links)
+    await asyncio.to_thread(house.node.kill)
+    for link in links:
+        link.lead_to(house.survivor.amqp_port)
+    scene.healed()
+    await scene.load.pictures(10, PATIENCE_S)
+    await asyncio.to_thread(house.node.ensure_running)
+    for link in links:
+        link.lead_to(house.node.amqp_port)

@@ -3,11 +3,12 @@
 import asyncio
 from uuid import uuid4
 
+import aio_pika
 from aio_pika.abc import AbstractQueue
 
 from bench.chaos.faults.gpu import until_parked
-from bench.chaos.load import Job, until
 from bench.chaos.ledger import PICTURE, Word
+from bench.chaos.load import Job
 from bench.chaos.proxy import is_reply
 from bench.chaos.rows import Scene
 from bench.chaos.work import Work
@@ -89,14 +90,12 @@ async def reply_queue_full(scene: Scene) -> None:
     await asyncio.sleep(0.5 if scene.short else 2.0)
     await queue.get(no_ack=True)
     await queue.consume(scene.load.wire.take)
-    answered = await until(lambda: bool(scene.load.ledger.answers.get(job.id)), PATIENCE_S)
+    answered = await scene.load.answered(job.id, PATIENCE_S)
     scene.require(answered, "no answer when the reply queue had room again")
     await queue.delete(if_unused=False, if_empty=False)
 
 
-def _filler():
-    import aio_pika
-
+def _filler() -> aio_pika.Message:
     return aio_pika.Message(b"x", message_id=str(uuid4()))
 
 
@@ -150,7 +149,7 @@ async def same_id_twice(scene: Scene) -> None:
     first, other = scene.load.job(), scene.load.job()
     ask = scene.load.wire.ask
     await ask(first, 20.0)
-    await until(lambda: bool(scene.load.ledger.answers.get(first.id)), PATIENCE_S)
+    await scene.load.answered(first.id, PATIENCE_S)
     again = Job(first.id, first.seed, first.words)
     await ask(again, 20.0, wants=(PICTURE,), correlation_id=f"{first.id}-again")
     conflicting = Job(first.id, other.seed, other.words)

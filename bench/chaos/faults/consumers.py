@@ -44,9 +44,17 @@ async def killed_received(scene: Scene) -> None:
 
 async def killed_running(scene: Scene) -> None:
     """Killed while the GPU draws."""
-    job = scene.load.job("draw=1.0")
-    await scene.load.wire.ask(job, 30.0)
-    _kill(scene, await scene.started(job))
+    place = _victim(scene)
+    jobs = [
+        scene.load.job("draw=1.0") for _ in range(4)
+    ]  # the other consumer takes two at most
+    for job in jobs:
+        await scene.load.wire.ask(job, 30.0)
+    await until(
+        lambda: any(place.records("started", scene.began, job_id=job.id) for job in jobs),
+        PATIENCE_S,
+    )
+    _kill(scene, place)
 
 
 async def killed_stored(scene: Scene) -> None:
@@ -138,8 +146,6 @@ async def disk_full(scene: Scene) -> None:
 def _limit_files(place: Place, size: int) -> None:
     if place.served is not None and place.served.running:
         try:
-            resource.prlimit(
-                place.served.process.pid, resource.RLIMIT_FSIZE, (size, NO_LIMIT)
-            )
+            resource.prlimit(place.served.process.pid, resource.RLIMIT_FSIZE, (size, NO_LIMIT))
         except ProcessLookupError:
             return

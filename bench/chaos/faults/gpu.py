@@ -66,7 +66,7 @@ async def poison(scene: Scene) -> None:
 async def until_parked(scene: Scene, count: int) -> bool:
     """Return once so many messages are parked; False if it takes too long."""
     for _ in range(40):
-        if await scene.house.parked() >= count:
+        if await scene.house.admin.parked() >= count:
             return True
         await asyncio.sleep(0.1)
     return False
@@ -99,7 +99,7 @@ def _at_most_a_step(scene: Scene, work: Work, job: Job, heard: float) -> None:
 
 async def _answered(scene: Scene, job: Job) -> None:
     answers = scene.load.ledger.answers
-    answered = await until(lambda: bool(answers.get(job.id)), 45.0)
+    answered = await scene.load.answered(job.id, 45.0)
     scene.require(answered, f"{job.id} has no answer")
     if answered:
         kind, wants = answers[job.id][0].kind, scene.load.ledger.asked[job.id].wants

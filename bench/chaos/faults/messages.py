@@ -6,12 +6,13 @@ import json
 
 import pika
 
-from bench.chaos.load import Job, until
+from bench.chaos.load import Job
 from bench.chaos.rows import Scene
 from tests.test_hostile import HOSTILE, UNREADABLE
 from tests.test_service import BAD
 
 NOBODY = Job("", 0, "")
+PATIENCE_S = 10.0
 TOO_LARGE = 17 << 20
 """Bytes; the broker takes 16 MiB."""
 
@@ -28,7 +29,7 @@ async def malformed(scene: Scene) -> None:
             body=raw,
             **{"correlation_id": request_id, "message_id": request_id, **properties},
         )
-        await until(lambda: bool(scene.load.ledger.answers.get(request_id)), 10.0)
+        await scene.load.answered(request_id, PATIENCE_S)
 
 
 async def hostile(scene: Scene) -> None:

@@ -11,6 +11,7 @@ NOTICED_S = 35.0
 """The bar: a link in which nothing arrives is given up within this."""
 KILOBYTES_256 = 256 * 1024
 PATIENCE_S = 30.0
+SETTLED_S = 45.0
 
 
 async def reset(scene: Scene) -> None:
@@ -74,8 +75,12 @@ async def narrow(scene: Scene) -> None:
     await scene.load.wire.ask(job, 60.0)
     for link in scene.house.links:
         link.to_broker.bytes_per_s = KILOBYTES_256 * (4 if scene.short else 1)
-    answered = await until(lambda: bool(scene.load.ledger.answers.get(job.id)), 50.0)
-    scene.require(answered, "the reply of 4 MB did not get through within 50 s")
+    place = await scene.started(job)
+    settled = await until(
+        lambda: bool(place.records("settled", scene.began, job_id=job.id, reply="confirmed")),
+        SETTLED_S,
+    )
+    scene.require(settled, f"the reply of 4 MB was not confirmed within {SETTLED_S:g} s")
     for link in scene.house.links:
         link.heal()
 
