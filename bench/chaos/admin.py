@@ -49,17 +49,3 @@ class Admin:
         """Empty our queues."""
         for name in (REQUESTS, EXPIRED, PARKING):
             await self.ask(f"queues/{VHOST}/{name}/contents", "DELETE")
-
-    async def channels(self, worker: str) -> int:
-        """Return how many channels the connections of a worker have."""
-        names = {
-            connection["name"]
-            for connection in await self.ask("connections") or []
-            if connection.get("client_properties", {})
-            .get("connection_name", "")
-            .startswith(f"{worker} ")
-        }
-        return sum(
-            channel.get("connection_details", {}).get("name") in names
-            for channel in await self.ask("channels") or []
-        )

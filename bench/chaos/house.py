@@ -256,7 +256,7 @@ class House:
         resources, channels = {}, {}
         for name, place in self.places.items():
             resources[name] = await asyncio.to_thread(place.alive.resources)
-            channels[name] = await self.admin.channels(name)
+            channels[name] = place.link.channels
         return Holdings(resources, channels)
 
     def first_delivery(self, since: float) -> float | None:

@@ -75,6 +75,8 @@ class Verdict:
     errors: dict[str, int]
     """Terminal answers that are not among those wanted, by code."""
     replays: int
+    pictures: int
+    """Requests that have one."""
 
 
 @dataclass(slots=True)
@@ -139,6 +141,7 @@ class Ledger:
             replays=sum(
                 answer.replayed for answers in self.answers.values() for answer in answers
             ),
+            pictures=self.pictures(),
         )
 
     def _face(self, request_id: str) -> Face | None:

@@ -276,6 +276,8 @@ class Load:
     patience_s: float
     hurry: float = 1.0
     """How much faster than usual it asks, and the GPU draws."""
+    resting: bool = False
+    """Nothing new is asked for the moment."""
     asking: asyncio.Event = field(default_factory=asyncio.Event)
     _count: int = 0
 
@@ -307,12 +309,17 @@ class Load:
         loop = asyncio.get_running_loop()
         while self.asking.is_set():
             await asyncio.sleep(self.dice.expovariate(self.hurry / PAUSE_S[face]))
-            if self._open(face) + len(open_) < MOST_WAITING[face] and self.asking.is_set():
+            if self._may_ask(face, len(open_)):
                 task = loop.create_task(ask(self.job(), self.patience_s))
                 open_.add(task)
                 task.add_done_callback(open_.discard)
         if open_:
             await asyncio.wait(open_)
+
+    def _may_ask(self, face: Face, calls: int) -> bool:
+        if self.resting or not self.asking.is_set():
+            return False
+        return self._open(face) + calls < MOST_WAITING[face]
 
     def _open(self, face: Face) -> int:
         """Count what the wire waits for; a call of the library is open as long as its task."""

@@ -12,12 +12,12 @@ FULL_WATERMARK, TINY_WATERMARK = 0.4, 0.00001
 
 
 class FreshNode(Node):
-    """A node whose figures are half a second old at most, and that can be told to run out of memory."""
+    """A node whose figures are a fifth of a second old at most, and that can be told to run out of memory."""
 
     @override
     def _configuration(self) -> dict[str, str]:
         # Whether a queue is empty is asked after every fault.
-        return super()._configuration() | {"collect_statistics_interval": "500"}
+        return super()._configuration() | {"collect_statistics_interval": "200"}
 
     def set_watermark(self, fraction: float) -> None:
         """Set the memory above which publishers are blocked, as a fraction of the machine's."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 BASIC_PUBLISH, BASIC_DELIVER, BASIC_ACK = (60, 40), (60, 60), (60, 80)
+CHANNEL_OPENED, CHANNEL_CLOSED = (20, 11), (20, 41)
 """AMQP 0-9-1, class and method ids."""
 METHOD, HEADER, BODY = 1, 2, 3
 """AMQP 0-9-1, types of frames."""
@@ -156,6 +157,7 @@ class Link:
         self._pairs: dict[int, _Pair] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
+        self._channels: set[tuple[int, int]] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -171,6 +173,11 @@ class Link:
     @property
     def lanes(self) -> tuple[Lane, Lane]:
         return self.to_broker, self.to_client
+
+    @property
+    def channels(self) -> int:
+        """Count the channels that are open on its connections."""
+        return len(self._channels)
 
     def heal(self) -> None:
         """Undo what was done to both directions; connections that stand stay."""
@@ -224,6 +231,7 @@ class Link:
             )
         finally:
             del self._pairs[number]
+            self._channels = {key for key in self._channels if key[0] != number}
             far.transport.abort()
 
     async def _pump(
@@ -285,4 +293,12 @@ class Link:
                 await lane.passable()
                 return
             await lane.carry(frame, writer)
+            self._count_channels(frame)
             self.watch(frame)
+
+    def _count_channels(self, frame: Frame) -> None:
+        key = (frame.connection, frame.channel)
+        if frame.method == CHANNEL_OPENED:
+            self._channels.add(key)
+        elif frame.method == CHANNEL_CLOSED:
+            self._channels.discard(key)

@@ -51,8 +51,10 @@ async def queue_recreated(scene: Scene) -> None:
     admin = scene.house.admin
     path = f"queues/{VHOST}/{REQUESTS}"
     live = await admin.queue(REQUESTS)
+    # What the broker itself forgets, or confirms in this very moment, is no consumer's to answer.
+    scene.load.resting = True
     job = scene.load.job("draw=1.5")
-    await scene.load.wire.ask(job, 30.0)
+    await scene.load.wire.ask(job, 15.0)
     await scene.started(job)
     while await admin.queue(REQUESTS):
         await admin.ask(f"{path}?if-empty=true", "DELETE")
@@ -60,6 +62,7 @@ async def queue_recreated(scene: Scene) -> None:
     await admin.ask(path, "PUT", {"durable": True, "arguments": live["arguments"]})
     binding = {"routing_key": REQUESTS, "arguments": {}}
     await admin.ask(f"bindings/{VHOST}/e/imagegen/q/{REQUESTS}", "POST", binding)
+    scene.load.resting = False
     scene.healed()
 
 
