@@ -1,10 +1,12 @@
-"""The admin: what the management API of a node is asked and told."""
+"""The admin: what a node is asked and told with the administrator's rights."""
 
 import asyncio
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import aio_pika
+from aio_pika.exceptions import AMQPError
 
 from control import loopback
 
@@ -13,15 +15,51 @@ REQUESTS, EXPIRED, PARKING = "imagegen.requests", "imagegen.expired", "imagegen.
 PATIENCE_S = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What AMQP tells of a queue."""
+
+    ready: int
+    """Messages that wait; those handed out are not among them."""
+    consumers: int
+
+
 class Admin:
-    """The management API, and AMQP where that knows better, with the administrator's rights."""
+    """AMQP for figures, which it has at once; the management API for what AMQP cannot do."""
 
     def __init__(self, url: str, amqp_url: str) -> None:
         self._url = url
         self._amqp_url = amqp_url
 
+    async def counts(self) -> dict[str, Count]:
+        """Return the figures of our queues; none while the broker or a queue is away."""
+        counts = {}
+        try:
+            async with await aio_pika.connect(self._amqp_url, timeout=5) as connection:
+                channel = await connection.channel()
+                for name in (REQUESTS, EXPIRED, PARKING):
+                    queue = await channel.declare_queue(name, passive=True)
+                    told = queue.declaration_result
+                    counts[name] = Count(told.message_count or 0, told.consumer_count or 0)
+        except (AMQPError, OSError):
+            return {}
+        return counts
+
+    async def parked(self) -> int:
+        """Return how many messages are parked."""
+        counts = await self.counts()
+        return counts[PARKING].ready if counts else 0
+
+    async def purge(self) -> None:
+        """Empty our queues."""
+        async with await aio_pika.connect(self._amqp_url, timeout=5) as connection:
+            channel = await connection.channel()
+            for name in (REQUESTS, EXPIRED, PARKING):
+                queue = await channel.get_queue(name, ensure=False)
+                await queue.purge()
+
     async def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
-        """Return the answer's JSON; None for one without a body, or that nobody gives."""
+        """Return the API's answer as JSON; None for one without a body, or that nobody gives."""
         raw = None if body is None else json.dumps(body).encode()
         answer = await asyncio.to_thread(
             loopback.ask, method, f"{self._url}/api/{path}", raw, PATIENCE_S
@@ -31,21 +69,5 @@ class Admin:
         return json.loads(answer.body)
 
     async def queue(self, name: str) -> dict[str, Any]:
-        """Return what is told of a queue; nothing if it is not there."""
+        """Return what the API tells of a queue; nothing if it is not there."""
         return await self.ask(f"queues/{VHOST}/{name}") or {}
-
-    async def messages(self, name: str) -> int:
-        """Return how many messages a queue has, those handed out and not settled included."""
-        return int((await self.queue(name)).get("messages", 0))
-
-    async def parked(self) -> int:
-        """Return how many messages are parked: asked over AMQP, since the API tells old figures."""
-        async with await aio_pika.connect(self._amqp_url) as connection:
-            channel = await connection.channel()
-            queue = await channel.declare_queue(PARKING, passive=True)
-            return queue.declaration_result.message_count or 0
-
-    async def purge(self) -> None:
-        """Empty our queues."""
-        for name in (REQUESTS, EXPIRED, PARKING):
-            await self.ask(f"queues/{VHOST}/{name}/contents", "DELETE")

@@ -17,8 +17,8 @@ WIRE_DUPLICATES = 0.02
 """Of all requests of the table."""
 
 
-def missed(outcome: "Outcome") -> "Iterator[str]":
-    """Tell the bars that a row missed."""
+def missed(outcome: "Outcome", *, timed: bool) -> "Iterator[str]":
+    """Tell the bars that a row missed; those on time only where it is `timed`."""
     verdict = outcome.verdict
     if verdict.lost:
         yield f"lost {len(verdict.lost)}: {', '.join(verdict.lost[:3])}"
@@ -26,8 +26,11 @@ def missed(outcome: "Outcome") -> "Iterator[str]":
         yield f"unexpected {len(verdict.unexpected)}: {'; '.join(verdict.unexpected[:3])}"
     if verdict.duplicated_library:
         yield f"{verdict.duplicated_library} duplicates at the client library"
-    if outcome.recovers and (outcome.recovery_s is None or outcome.recovery_s > RECOVERY_S):
-        yield f"first delivery after {outcome.recovery_s} s, not {RECOVERY_S:g} s"
+    recovers = outcome.recovers and not outcome.row.supervised
+    if recovers and outcome.recovery_s is None:
+        yield "no delivery after the recovery"
+    elif recovers and timed and (outcome.recovery_s or 0.0) > RECOVERY_S:
+        yield f"first delivery after {outcome.recovery_s:.1f} s, not {RECOVERY_S:g} s"
     if not outcome.queues_empty:
         yield "queues not empty, or work in hand, at the end"
     yield from grown(outcome.before, outcome.after)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from bench.chaos.nodes import FreshNode
+from bench.chaos.nodes import ForgetfulNode
 from control import loopback
 from control.state import write_private
 
@@ -19,7 +19,7 @@ EPMD_GONE_S = 10.0
 PORTS = ("amqp", "management", "prometheus", "distribution")
 
 
-class ClusterNode(FreshNode):
+class ClusterNode(ForgetfulNode):
     """A node that finds the others by name."""
 
     definitions_file = "definitions.cluster.json"

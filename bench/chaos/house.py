@@ -14,9 +14,9 @@ from pamqp import frame as pamqp_frame
 
 from bench.chaos.admin import EXPIRED, REQUESTS, Admin
 from bench.chaos.cluster import cluster
-from bench.chaos.nodes import FreshNode
+from bench.chaos.nodes import ForgetfulNode
 from bench.chaos.pipelines import WORK
-from bench.chaos.proxy import BASIC_DELIVER, Frame, Link
+from bench.chaos.proxy import BASIC_DELIVER, SETTLING, Frame, Link
 from bench.chaos.services import Consumer, Resources
 from bench.chaos.work import Records
 
@@ -41,6 +41,7 @@ class Place:
     """Exit codes since the row began."""
     deliveries: list[tuple[float, Frame]] = field(default_factory=list)
     """Requests that were handed to it, with the loop's time."""
+    _unsettled: set[tuple[int, int, int]] = field(default_factory=set)
     paused: bool = False
     """Stopped by a signal: it is not asked for anything."""
 
@@ -52,9 +53,18 @@ class Place:
         return self.served
 
     def watch(self, frame: Frame) -> None:
-        """Write down the requests that pass."""
+        """Write down the requests that are handed out, and those that are settled."""
         if frame.method == BASIC_DELIVER and is_request(frame, self.name):
             self.deliveries.append((asyncio.get_running_loop().time(), frame))
+            self._unsettled.add((frame.connection, frame.channel, _delivery_tag(frame)))
+        elif frame.sender == "client" and frame.method in SETTLING:
+            tag = int.from_bytes(frame.raw[11:19], "big")
+            self._unsettled.discard((frame.connection, frame.channel, tag))
+
+    @property
+    def unsettled(self) -> int:
+        """Requests that it was handed on connections that stand, and has not settled."""
+        return sum(self.link.stands(connection) for connection, _, _ in self._unsettled)
 
     def records(self, event: str, since: float, **fields: object) -> list[dict[str, Any]]:
         """Return its log records of an event since a moment, in seconds since 1970."""
@@ -71,6 +81,11 @@ def is_request(frame: Frame, worker: str) -> bool:
     """Tell whether a delivery is of the consumer of requests: its tag begins with the worker."""
     size = frame.raw[11]
     return frame.raw[12 : 12 + size].decode(errors="replace").startswith(f"{worker}.")
+
+
+def _delivery_tag(frame: Frame) -> int:
+    start = 12 + frame.raw[11]
+    return int.from_bytes(frame.raw[start : start + 8], "big")
 
 
 def moment(record: dict[str, Any]) -> float:
@@ -97,11 +112,11 @@ class House:
     def __init__(
         self,
         folder: Path,
-        node: FreshNode,
+        node: ForgetfulNode,
         settings: dict[str, object],
         *,
         stall_s: float = STALL_S,
-        survivor: FreshNode | None = None,
+        survivor: ForgetfulNode | None = None,
     ) -> None:
         self.folder = folder
         self.stall_s = stall_s
@@ -217,7 +232,8 @@ class House:
         end = time.monotonic() + READY_S
         while time.monotonic() < end:
             pages = [await self._health(place) for place in self.places.values()]
-            consumers = (await self.admin.queue(REQUESTS)).get("consumers", 0)
+            told = (await self.admin.counts()).get(REQUESTS)
+            consumers = told.consumers if told else 0
             if all(page.get("ready") for page in pages) and consumers == len(self.places):
                 return True
             await asyncio.sleep(0.05)
@@ -240,13 +256,13 @@ class House:
         """Return once nothing is queued, handed out or in hand; False if it takes too long."""
         end = time.monotonic() + QUIET_S
         while time.monotonic() < end:
-            in_queues = [await self.admin.messages(name) for name in (REQUESTS, EXPIRED)]
             pages = [await self._health(place) for place in self.places.values()]
-            if not any(in_queues) and all(
-                page.get("ready") and page["work"]["in_hand"] == 0 for page in pages
-            ):
-                return True
-            await asyncio.sleep(0.1)
+            idle = all(page.get("ready") and page["work"]["in_hand"] == 0 for page in pages)
+            if idle and not any(place.unsettled for place in self.places.values()):
+                counts = await self.admin.counts()
+                if counts and not counts[REQUESTS].ready and not counts[EXPIRED].ready:
+                    return True
+            await asyncio.sleep(0.05)
         return False
 
     # ------------------------------------------------------------ figures
@@ -270,7 +286,7 @@ async def open_house(
     folder: Path, *, stall_s: float = STALL_S, **settings: object
 ) -> AsyncIterator[House]:
     """Start a node, links and consumers, and leave nothing of them behind."""
-    node = FreshNode(folder / "rabbitmq")
+    node = ForgetfulNode(folder / "rabbitmq")
     try:
         await asyncio.to_thread(node.ensure_running)
         async with _lived_in(House(folder, node, settings, stall_s=stall_s)) as house:

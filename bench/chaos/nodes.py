@@ -1,9 +1,7 @@
-"""The nodes: RabbitMQ as the bench needs it, with fresh figures and a memory alarm at will."""
+"""The nodes: RabbitMQ as the bench needs it, with a memory alarm at will."""
 
 import subprocess
 from pathlib import Path
-
-from typing_extensions import override
 
 from control.node import Node, server
 
@@ -11,13 +9,8 @@ FULL_WATERMARK, TINY_WATERMARK = 0.4, 0.00001
 """Of the machine's memory: RabbitMQ's default, and one that is always exceeded."""
 
 
-class FreshNode(Node):
-    """A node whose figures are a fifth of a second old at most, and that can be told to run out of memory."""
-
-    @override
-    def _configuration(self) -> dict[str, str]:
-        # Whether a queue is empty is asked after every fault.
-        return super()._configuration() | {"collect_statistics_interval": "200"}
+class ForgetfulNode(Node):
+    """A node that can be told to run out of memory."""
 
     def set_watermark(self, fraction: float) -> None:
         """Set the memory above which publishers are blocked, as a fraction of the machine's."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Self
 
 BASIC_PUBLISH, BASIC_DELIVER, BASIC_ACK = (60, 40), (60, 60), (60, 80)
+SETTLING = (BASIC_ACK, (60, 90), (60, 120))
+"""Ack, reject, nack."""
 CHANNEL_OPENED, CHANNEL_CLOSED = (20, 11), (20, 41)
 """AMQP 0-9-1, class and method ids."""
 METHOD, HEADER, BODY = 1, 2, 3
@@ -114,15 +116,12 @@ class Lane:
         await self._write(frame.raw, writer)
 
     async def _write(self, raw: bytes, writer: asyncio.StreamWriter) -> None:
-        if not self.bytes_per_s:
-            writer.write(raw)
-            await writer.drain()
-            return
         for start in range(0, len(raw), CHUNK):
             chunk = raw[start : start + CHUNK]
             writer.write(chunk)
             await writer.drain()
-            await asyncio.sleep(len(chunk) / self.bytes_per_s)
+            if self.bytes_per_s:
+                await asyncio.sleep(len(chunk) / self.bytes_per_s)
 
 
 @dataclass(slots=True)
@@ -158,6 +157,8 @@ class Link:
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
         self._channels: set[tuple[int, int]] = set()
+        self._left: set[int] = set()
+        """Connections whose client is gone: what still comes for it reaches nobody."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -178,6 +179,10 @@ class Link:
     def channels(self) -> int:
         """Count the channels that are open on its connections."""
         return len(self._channels)
+
+    def stands(self, connection: int) -> bool:
+        """Tell whether a connection is there at both ends."""
+        return connection in self._pairs and connection not in self._left
 
     def heal(self) -> None:
         """Undo what was done to both directions; connections that stand stay."""
@@ -276,6 +281,8 @@ class Link:
                 frame = Frame(loop.time(), number, lane.sender, kind, channel, raw)
                 await queue.put((frame.at + lane.latency_s, frame))
         except (asyncio.IncompleteReadError, OSError):
+            if lane is self.to_broker:
+                self._left.add(number)
             await queue.put((0.0, None))
 
     async def _bring(
@@ -293,6 +300,8 @@ class Link:
                 await lane.passable()
                 return
             await lane.carry(frame, writer)
+            if frame.connection in self._left:
+                continue
             self._count_channels(frame)
             self.watch(frame)
 

@@ -85,6 +85,8 @@ class Row:
     """Good for the soak: over in seconds, and the house is whole after it."""
     short: bool = True
     """Has a form for the test suite."""
+    supervised: bool = False
+    """Its recovery waits for consumers to be started again, which the bar is not about."""
     patience_s: float = 45.0
     """Deadline of the load's requests, in seconds."""
 
@@ -112,13 +114,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many pictures come before and after a fault."""
+    """How many pictures come before and after a fault, and how fast they are asked for."""
 
     before: int
     after: int
+    hurry: float
 
 
-FULL, SHORT = Pace(6, 8), Pace(2, 2)
+FULL, SHORT = Pace(6, 8, 1.0), Pace(2, 2, 3.0)
 BEFORE_S = 20.0
 STARTED_S = 30.0
 FAULT_S = 120.0
@@ -134,6 +137,7 @@ async def run_row(house: House, row: Row, seed: int, *, short: bool = False) -> 
     async with loaded(
         row.name.replace(" ", "-"), dice, row.patience_s, house.wire_url(), house.client_url()
     ) as load:
+        load.hurry = pace.hurry
         scene = Scene(house, load, short=short)
         await load.pictures(pace.before, BEFORE_S)
         await strike(scene, row)
@@ -158,7 +162,9 @@ async def run_row(house: House, row: Row, seed: int, *, short: bool = False) -> 
         tuple(scene.notes),
         (),
     )
-    return dataclasses.replace(outcome, broken=(*broken, *scene.broken, *missed(outcome)))
+    return dataclasses.replace(
+        outcome, broken=(*broken, *scene.broken, *missed(outcome, timed=not short))
+    )
 
 
 async def _made_ready(house: House) -> list[str]:

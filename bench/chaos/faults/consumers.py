@@ -5,7 +5,7 @@ import resource
 import signal
 import time
 
-from bench.chaos.house import Place, now
+from bench.chaos.house import Place
 from bench.chaos.load import until
 from bench.chaos.proxy import BASIC_ACK, BODY, Frame, is_reply
 from bench.chaos.rows import Scene
@@ -130,16 +130,13 @@ async def stalled(scene: Scene) -> None:
 
 async def disk_full(scene: Scene) -> None:
     """No file of either consumer can be written for some seconds: SQLite really fails."""
-    began, end = now(), time.monotonic() + (1.0 if scene.short else 3.0)
+    end = time.monotonic() + (1.0 if scene.short else 3.0)
     while time.monotonic() < end:
         for place in scene.house.places.values():
             _limit_files(place, 0)
         await asyncio.sleep(0.05)
     for place in scene.house.places.values():
         _limit_files(place, NO_LIMIT)
-        for event in ("store_lost", "store_unavailable", "store_failed"):
-            if told := place.records(event, began):
-                scene.note(f"{place.name}: {event} x{len(told)}")
     scene.healed()
 
 
