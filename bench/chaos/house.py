@@ -5,8 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from bench.chaos.admin import EXPIRED, REQUESTS, Admin
 from bench.chaos.cluster import cluster
 from bench.chaos.nodes import ForgetfulNode
 from bench.chaos.pipelines import WORK
-from bench.chaos.proxy import BASIC_DELIVER, SETTLING, Frame, Link
+from bench.chaos.place import Place
+from bench.chaos.proxy import HEADER, Frame, Link
 from bench.chaos.services import Consumer, Resources
 from bench.chaos.work import Records
 
@@ -27,75 +27,6 @@ RESTART_AFTER_S = 0.3
 """Before a consumer that ended is started again, as its supervisor would."""
 QUIET_S = 20.0
 STALL_S = 10.0
-
-
-@dataclass(slots=True)
-class Place:
-    """One consumer with its link."""
-
-    name: str
-    link: Link
-    folder: Path
-    served: Consumer | None = None
-    ended: list[int] = field(default_factory=list)
-    """Exit codes since the row began."""
-    deliveries: list[tuple[float, Frame]] = field(default_factory=list)
-    """Requests that were handed to it, with the loop's time."""
-    _unsettled: set[tuple[int, int, int]] = field(default_factory=set)
-    paused: bool = False
-    """Stopped by a signal: it is not asked for anything."""
-
-    @property
-    def alive(self) -> Consumer:
-        """The process, which must be there."""
-        if self.served is None:
-            raise RuntimeError(f"{self.name} was not started")
-        return self.served
-
-    def watch(self, frame: Frame) -> None:
-        """Write down the requests that are handed out, and those that are settled."""
-        if frame.method == BASIC_DELIVER and is_request(frame, self.name):
-            self.deliveries.append((asyncio.get_running_loop().time(), frame))
-            self._unsettled.add((frame.connection, frame.channel, _delivery_tag(frame)))
-        elif frame.sender == "client" and frame.method in SETTLING:
-            tag = int.from_bytes(frame.raw[11:19], "big")
-            self._unsettled.discard((frame.connection, frame.channel, tag))
-
-    @property
-    def unsettled(self) -> int:
-        """Requests that it was handed on connections that stand, and has not settled."""
-        return sum(self.link.stands(connection) for connection, _, _ in self._unsettled)
-
-    def records(self, event: str, since: float, **fields: object) -> list[dict[str, Any]]:
-        """Return its log records of an event since a moment, in seconds since 1970."""
-        return [
-            record
-            for record in (self.served.records if self.served else [])
-            if record.get("event") == event
-            and moment(record) >= since
-            and all(record.get(name) == value for name, value in fields.items())
-        ]
-
-
-def is_request(frame: Frame, worker: str) -> bool:
-    """Tell whether a delivery is of the consumer of requests: its tag begins with the worker."""
-    size = frame.raw[11]
-    return frame.raw[12 : 12 + size].decode(errors="replace").startswith(f"{worker}.")
-
-
-def _delivery_tag(frame: Frame) -> int:
-    start = 12 + frame.raw[11]
-    return int.from_bytes(frame.raw[start : start + 8], "big")
-
-
-def moment(record: dict[str, Any]) -> float:
-    """Return a log record's time in seconds since 1970."""
-    return datetime.fromisoformat(record["timestamp"]).timestamp()
-
-
-def now() -> float:
-    """Return the time as log records have it, in seconds since 1970."""
-    return datetime.now(tz=UTC).timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +109,7 @@ class House:
 
     def _watch_client(self, frame: Frame) -> None:
         """Book the replies that the client library is handed, by correlation id."""
-        if frame.sender != "broker" or frame.kind != 2:
+        if frame.sender != "broker" or frame.kind != HEADER:
             return
         properties = pamqp_frame.unmarshal(frame.raw)[2].properties
         if properties.correlation_id and str(properties.message_type).startswith("imagegen."):

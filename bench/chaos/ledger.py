@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 PICTURE = "picture"
+LATE_S = 5.0
+"""After a deadline: time for the service's own word on it."""
 
 
 class Word(StrEnum):

@@ -1,267 +1,27 @@
-"""The load: small jobs at a steady rate, asked on the plain wire and through the client library beside it."""
+"""The load: small jobs at a steady rate, asked on the plain wire and through the library beside it."""
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import io
-import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
-import aio_pika
-import numpy as np
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aiormq.exceptions import ChannelInvalidStateError
-from pamqp.commands import Basic
-from PIL import Image
+from bench.chaos.job import Job
+from bench.chaos.ledger import Face, Ledger
+from bench.chaos.library import Library
+from bench.chaos.wait import until
+from bench.chaos.wire import Wire
+from imagegen_client import ImageClient
 
-from bench.chaos.ledger import PICTURE, Answer, Asked, Face, Ledger, Word
-from bench.chaos.pipelines import gradient, noise
-from imagegen_client import (
-    Busy,
-    DeadlineExceeded,
-    GeneratedImage,
-    ImageClient,
-    ImageError,
-    Unavailable,
-)
-
-LINK_ERRORS = (
-    aio_pika.exceptions.AMQPError,
-    OSError,
-    ChannelInvalidStateError,
-    RuntimeError,
-    TimeoutError,
-)
-CONFIRM_S = 8.0
-REDIAL_S = 0.2
-LATE_S = 5.0
-FOR_EVER_S = 3600.0
-"""After a deadline: time for the service's own word on it."""
-SIDE = 256
 SEEDS = 1 << 24
 MOST_WAITING = {Face.WIRE: 10, Face.LIBRARY: 4}
-"""Requests open at once; together with two jobs in hand far below the queue's bound of 20."""
+"""Requests open at once; together with those in hand below the queue's bound of 20."""
 PAUSE_S = {Face.WIRE: 0.22, Face.LIBRARY: 0.5}
 """Mean pause between two requests."""
 DRAW_S = (0.02, 0.3)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is asked for."""
-
-    id: str
-    seed: int
-    words: str
-    width: int = SIDE
-    height: int = SIDE
-
-    @property
-    def prompt(self) -> str:
-        return f"job={self.id} {self.words}"
-
-    @property
-    def body(self) -> dict[str, Any]:
-        return {
-            "prompt": self.prompt,
-            "width": self.width,
-            "height": self.height,
-            "seed": self.seed,
-        }
-
-    def fault_of(self, data: bytes, seed: int) -> str:
-        """Return what is wrong with a picture for this job; empty if nothing is."""
-        if seed != self.seed:
-            return f"seed {seed}, not {self.seed}"
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image)
-        paint = noise if "noise" in self.words else gradient
-        if not np.array_equal(pixels, paint(self.width, self.height, self.seed)):
-            return "another picture than the seed's"
-        return ""
-
-
-class Wire:
-    """Plain AMQP with nothing of ours: publishes with confirm, and books every reply."""
-
-    def __init__(self, url: str, ledger: Ledger) -> None:
-        self._url = url
-        self._ledger = ledger
-        self._jobs: dict[str, Job] = {}
-        self._channel: AbstractChannel | None = None
-        self._up = asyncio.Event()
-        self.reply_to = f"imagegen.client.chaos-{uuid4()}"
-
-    async def run(self) -> None:
-        """Stay connected, for ever."""
-        while True:
-            with contextlib.suppress(*LINK_ERRORS):
-                await self._live()
-            self._up.clear()
-            await asyncio.sleep(REDIAL_S)
-
-    async def channel(self) -> AbstractChannel:
-        """Return a channel with confirms; waits for the link."""
-        while True:
-            await self._up.wait()
-            if self._channel is not None and not self._channel.is_closed:
-                return self._channel
-            await asyncio.sleep(REDIAL_S)
-
-    async def ask(
-        self,
-        job: Job,
-        patience_s: float,
-        wants: tuple[str, ...] = (PICTURE,),
-        **properties: Any,
-    ) -> Word:
-        """Publish a request once; a `body` among the properties replaces the job's."""
-        body = properties.pop("body", None)
-        if body is None:
-            body = json.dumps(job.body).encode()
-        given = {
-            "message_id": job.id,
-            "correlation_id": job.id,
-            "reply_to": self.reply_to,
-            "content_type": "application/json",
-            "delivery_mode": 2,
-            "priority": 4,
-            "expiration": patience_s,
-            **properties,
-        }
-        request_id = str(given["correlation_id"])
-        deadline = time.monotonic() + patience_s + LATE_S
-        self._jobs[request_id] = job
-        self._ledger.ask(Asked(request_id, job.id, Face.WIRE, deadline, wants))
-        word = await self._publish(aio_pika.Message(body, **given))
-        self._ledger.tell(request_id, word)
-        return word
-
-    async def leave(self) -> None:
-        """Remove the reply queue, best effort."""
-        with contextlib.suppress(*LINK_ERRORS):
-            async with asyncio.timeout(CONFIRM_S):
-                channel = await self.channel()
-                await channel.queue_delete(self.reply_to)
-
-    async def _publish(self, message: aio_pika.Message) -> Word:
-        try:
-            async with asyncio.timeout(CONFIRM_S):
-                channel = await self.channel()
-        except LINK_ERRORS:
-            return Word.REFUSED  # it was never sent
-        try:
-            async with asyncio.timeout(CONFIRM_S):
-                exchange = await channel.get_exchange("imagegen", ensure=False)
-                answer = await exchange.publish(message, "imagegen.requests", mandatory=True)
-        except aio_pika.exceptions.DeliveryError:
-            return Word.REFUSED
-        except LINK_ERRORS:
-            return Word.ATTEMPTED
-        return Word.CONFIRMED if isinstance(answer, Basic.Ack) else Word.REFUSED
-
-    async def _live(self) -> None:
-        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        connection = await aio_pika.connect(
-            self._url, timeout=5, client_properties={"connection_name": "chaos wire"}
-        )
-        async with connection:
-            self._channel = await connection.channel()
-            replies = await connection.channel(publisher_confirms=False)
-            for end in (connection, self._channel, replies):
-                end.close_callbacks.add(lambda *_: lost.done() or lost.set_result(None))
-            queue = await replies.declare_queue(
-                self.reply_to,
-                durable=True,
-                arguments={"x-queue-type": "classic", "x-expires": 300_000},
-            )
-            await queue.consume(self.take)
-            self._up.set()
-            await lost
-
-    async def take(self, message: AbstractIncomingMessage) -> None:
-        """Book a reply; also those of queues beside the own one."""
-        request_id, reply_id = str(message.correlation_id), str(message.message_id)
-        self._ledger.reply_seen(request_id, reply_id)
-        self._ledger.answer(read(message, self._jobs.get(request_id), request_id, reply_id))
-        await message.ack()
-
-
-def read(
-    message: AbstractIncomingMessage, job: Job | None, request_id: str, reply_id: str
-) -> Answer:
-    """Return a reply as an answer; what cannot be read is told as its fault."""
-    try:
-        fields = json.loads(message.body)
-        if not fields["success"]:
-            code = fields["error"]["code"]
-            return Answer(request_id, reply_id, fields["job_id"], code, code)
-        data = base64.b64decode(fields["image_base64"])
-        hash_ = hashlib.sha256(data).hexdigest()
-        fault = job.fault_of(data, fields["seed"]) if job else ""
-        if hash_ != fields["sha256"]:
-            fault = "bytes that do not have the hash told"
-        return Answer(
-            request_id, reply_id, fields["job_id"], PICTURE, hash_, fault, fields["replayed"]
-        )
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        return Answer(request_id, reply_id, "", "unreadable", "", f"unreadable: {error!r}")
-
-
-class Library:
-    """The client library, as a chat backend uses it."""
-
-    def __init__(self, client: ImageClient, ledger: Ledger) -> None:
-        self._client = client
-        self._ledger = ledger
-
-    async def ask(
-        self, job: Job, patience_s: float, wants: tuple[str, ...] = (PICTURE,)
-    ) -> None:
-        """Have a picture drawn, and book how the call ended."""
-        began = time.monotonic()
-        deadline = began + patience_s + LATE_S + LATE_S
-        self._ledger.ask(Asked(job.id, job.id, Face.LIBRARY, deadline, wants))
-        try:
-            picture = await self._client.generate(
-                job.prompt,
-                deadline_s=patience_s,
-                job_id=job.id,
-                width=job.width,
-                height=job.height,
-                seed=job.seed,
-            )
-        except (Busy, Unavailable):
-            self._ledger.tell(job.id, Word.REFUSED)
-        except ImageError as error:
-            self._ledger.tell(job.id, Word.CONFIRMED)
-            silent = isinstance(error, DeadlineExceeded) and (
-                time.monotonic() - began >= patience_s + LATE_S - 1
-            )
-            if not silent:
-                answer = Answer(job.id, str(uuid4()), job.id, error.code, error.code)
-                self._ledger.answer(answer)
-        else:
-            self._ledger.tell(job.id, Word.CONFIRMED)
-            self._ledger.answer(_answer(job, picture))
-
-
-def _answer(job: Job, picture: GeneratedImage) -> Answer:
-    return Answer(
-        job.id,
-        str(uuid4()),
-        picture.job_id,
-        PICTURE,
-        picture.sha256,
-        job.fault_of(picture.data, picture.seed),
-        picture.replayed,
-    )
+FOR_EVER_S = 3600.0
 
 
 @dataclass(slots=True)
@@ -348,13 +108,3 @@ async def loaded(
             await asyncio.wait(askers)
             await wire.leave()
             keeper.cancel()
-
-
-async def until(true: Callable[[], bool], patience_s: float, every_s: float = 0.02) -> bool:
-    """Return once it is true; False if it takes too long."""
-    end = time.monotonic() + patience_s
-    while not true():
-        if time.monotonic() > end:
-            return False
-        await asyncio.sleep(every_s)
-    return True

@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from bench.chaos.bars import missed
-from bench.chaos.house import Holdings, House, Place, now
+from bench.chaos.house import Holdings, House
+from bench.chaos.job import Job
 from bench.chaos.ledger import Verdict
-from bench.chaos.load import Job, Load, loaded, until
+from bench.chaos.load import Load, loaded
+from bench.chaos.place import Place, now
+from bench.chaos.wait import until
 from bench.chaos.work import Work, gather
 
 

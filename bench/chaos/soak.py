@@ -7,9 +7,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.chaos.house import House, Place
+from bench.chaos.house import House
 from bench.chaos.ledger import Verdict
 from bench.chaos.load import Load, loaded
+from bench.chaos.place import Place
 from bench.chaos.rows import Row, Scene, strike
 from bench.chaos.services import Resources
 from bench.chaos.trend import Slope, slope

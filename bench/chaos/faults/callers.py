@@ -6,9 +6,9 @@ from uuid import uuid4
 import aio_pika
 from aio_pika.abc import AbstractQueue
 
-from bench.chaos.faults.gpu import until_parked
+from bench.chaos.faults.gpu import ends_within_a_step, until_parked
+from bench.chaos.job import Job
 from bench.chaos.ledger import PICTURE, Word
-from bench.chaos.load import Job
 from bench.chaos.proxy import is_reply
 from bench.chaos.rows import Scene
 from bench.chaos.work import Work
@@ -48,18 +48,15 @@ async def gone_during(scene: Scene) -> None:
     queue = await _reply_queue(scene)
     job = scene.load.job(f"draw={seconds}")
     await scene.load.wire.ask(job, 20.0, wants=(), reply_to=queue.name)
-    await scene.started(job)
+    place = await scene.started(job)
     await queue.delete()
-    scene.checks.append(lambda work: _stopped_early(scene, work, job))
+    await ends_within_a_step(scene, job, place, "caller_gone")
+    scene.checks.append(lambda work: _require_unfinished(scene, work, job))
 
 
-def _stopped_early(scene: Scene, work: Work, job: Job) -> None:
-    runs = work.of(job.id)
-    spent = sum(run.seconds for run in runs)
-    scene.note(f"{spent:.1f} GPU s spent on the abandoned job")
-    scene.require(
-        not any(run.completed for run in runs), "drawn to its end although its caller was gone"
-    )
+def _require_unfinished(scene: Scene, work: Work, job: Job) -> None:
+    finished = any(run.completed for run in work.of(job.id))
+    scene.require(not finished, "drawn to its end although its caller was gone")
 
 
 async def gone_after(scene: Scene) -> None:
@@ -129,10 +126,11 @@ async def library_cancelled(scene: Scene) -> None:
     """A caller of the library gives up in a running job: it is called off."""
     job = scene.load.job("draw=4.0")
     call = asyncio.get_running_loop().create_task(scene.load.library.ask(job, 40.0, wants=()))
-    await scene.started(job)
+    place = await scene.started(job)
     call.cancel()
     await asyncio.wait({call})
-    scene.checks.append(lambda work: _stopped_early(scene, work, job))
+    await ends_within_a_step(scene, job, place, "cancel_heard")
+    scene.checks.append(lambda work: _require_unfinished(scene, work, job))
 
 
 async def burst(scene: Scene) -> None:

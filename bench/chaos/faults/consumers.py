@@ -5,10 +5,10 @@ import resource
 import signal
 import time
 
-from bench.chaos.house import Place
-from bench.chaos.load import until
+from bench.chaos.place import Place
 from bench.chaos.proxy import BASIC_ACK, BODY, Frame, is_reply
 from bench.chaos.rows import Scene
+from bench.chaos.wait import until
 
 PATIENCE_S = 30.0
 NO_LIMIT = resource.RLIM_INFINITY

@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import aio_pika
 
-from bench.chaos.house import moment
-from bench.chaos.load import Job, until
+from bench.chaos.job import Job
+from bench.chaos.place import Place, moment
 from bench.chaos.rows import Scene
+from bench.chaos.wait import until
 from bench.chaos.work import Work
 
 PATIENCE_S = 30.0
@@ -81,20 +82,28 @@ async def cancelled(scene: Scene) -> None:
     control = await channel.get_exchange("imagegen.control", ensure=False)
     order = json.dumps({"op": "cancel", "job_id": job.id}).encode()
     await control.publish(aio_pika.Message(order, message_id=str(uuid4())), "")
-    await until(
-        lambda: bool(place.records("cancel_heard", scene.began, job_id=job.id)), PATIENCE_S
-    )
-    heard = place.records("cancel_heard", scene.began, job_id=job.id)
+    await ends_within_a_step(scene, job, place, "cancel_heard")
     await _answered(scene, job)
-    scene.checks.append(lambda work: _at_most_a_step(scene, work, job, moment(heard[0])))
+
+
+async def ends_within_a_step(scene: Scene, job: Job, place: Place, event: str) -> None:
+    """Wait for the record of what ends a job; nothing but the step under way is drawn after it."""
+    told = await until(
+        lambda: bool(place.records(event, scene.began, job_id=job.id)), PATIENCE_S
+    )
+    scene.require(told, f"{place.name} has no record {event}")
+    if told:
+        heard = moment(place.records(event, scene.began, job_id=job.id)[0])
+        scene.checks.append(lambda work: _at_most_a_step(scene, work, job, heard))
 
 
 def _at_most_a_step(scene: Scene, work: Work, job: Job, heard: float) -> None:
     marks = [mark for run in work.of(job.id) for mark in run.marks]
     after = [mark for mark in marks if mark.at > heard]
-    seconds = max((mark.at - heard for mark in after), default=0.0)
-    scene.note(f"{len(after)} steps, {seconds:.2f} GPU s after the cancel was heard")
-    scene.require(len(after) <= 1, f"{len(after)} steps after the cancel was heard")
+    before_s = heard - marks[0].at if marks else 0.0
+    after_s = max((mark.at - heard for mark in after), default=0.0)
+    scene.note(f"{before_s:.2f} GPU s before the end was heard of, {after_s:.2f} s after it")
+    scene.require(len(after) <= 1, f"{len(after)} marks of the GPU after the end was heard of")
 
 
 async def _answered(scene: Scene, job: Job) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pika
 
-from bench.chaos.load import Job
+from bench.chaos.job import Job
 from bench.chaos.rows import Scene
 from tests.test_hostile import HOSTILE, UNREADABLE
 from tests.test_service import BAD

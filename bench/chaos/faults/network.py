@@ -3,9 +3,9 @@
 import asyncio
 import struct
 
-from bench.chaos.house import Place, moment, now
-from bench.chaos.load import until
+from bench.chaos.place import Place, moment, now
 from bench.chaos.rows import Fault, Scene
+from bench.chaos.wait import until
 
 NOTICED_S = 35.0
 """The bar: a link in which nothing arrives is given up within this."""
