@@ -2,11 +2,12 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.chaos.bars import too_many_duplicates
@@ -36,6 +37,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--write", type=Path, metavar="FILE", help="put the table into this page"
     )
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="work here, and leave the logs"
+    )
     return parser.parse_args()
 
 
@@ -59,8 +63,7 @@ async def _run(arguments: argparse.Namespace) -> Run:
     outcomes: list[Outcome] = []
     soaked: Soaked | None = None
     jobs = _soak_jobs(arguments)
-    with tempfile.TemporaryDirectory(prefix="imagegen-chaos-") as name:
-        folder = Path(name)
+    with _folder(arguments.keep) as folder:
         if wanted or jobs:
             async with open_house(folder / "one", JOB_TIMEOUT_S=JOB_TIMEOUT_S) as house:
                 outcomes += await _rows(house, wanted, arguments)
@@ -73,6 +76,16 @@ async def _run(arguments: argparse.Namespace) -> Run:
             ) as house:
                 outcomes += await _rows(house, of_cluster, arguments)
     return Run(arguments.seed, time.monotonic() - began, outcomes, soaked)
+
+
+@contextlib.contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    """Lend the folder of brokers, stores and logs; it goes unless it is to be kept."""
+    if kept is not None:
+        yield kept.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="imagegen-chaos-") as name:
+        yield Path(name)
 
 
 def _chosen(row: Row, arguments: argparse.Namespace) -> bool:

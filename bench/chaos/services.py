@@ -36,6 +36,7 @@ class Consumer(Served):
 
     def __init__(self, settings: Mapping[str, object], folder: Path, stall_s: float) -> None:
         self._tasks = folder / "tasks"
+        self._log = folder / "service.log"
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -89,8 +90,11 @@ class Consumer(Served):
         return self.process.poll() is None
 
     def drop(self) -> None:
-        """End whatever is left of it, its GPU child included."""
+        """End whatever is left of it, its GPU child included, and leave its log in the folder."""
         if self.running:
             os.killpg(self.process.pid, signal.SIGKILL)
         if not self.process.stderr.closed:
             self.end()
+        with self._log.open("a") as file:
+            file.writelines(self.lines)
+        self.lines = []
