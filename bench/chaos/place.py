@@ -43,6 +43,13 @@ class Place:
             self._unsettled.discard((frame.connection, frame.channel, tag))
 
     @property
+    def newest_delivery(self) -> Frame | None:
+        """The last request that it was handed, if the connection still stands."""
+        if not self.deliveries or not self.link.stands(self.deliveries[-1][1].connection):
+            return None
+        return self.deliveries[-1][1]
+
+    @property
     def unsettled(self) -> int:
         """Requests that it was handed on connections that stand, and has not settled."""
         return sum(self.link.stands(connection) for connection, _, _ in self._unsettled)

@@ -113,9 +113,10 @@ async def connection_error(scene: Scene) -> None:
 
 async def _inject(scene: Scene, place: Place, kind: int, payload: bytes) -> None:
     """Put a frame onto the channel on which a consumer takes its requests."""
-    await until(lambda: bool(place.deliveries), PATIENCE_S)
-    frame = place.deliveries[-1][1]
-    began = now()
+    await until(lambda: place.newest_delivery is not None, PATIENCE_S)
+    frame, began = place.newest_delivery, now()
+    if frame is None:
+        raise RuntimeError(f"{place.name} is handed nothing")
     raw = struct.pack(">BHI", kind, frame.channel, len(payload)) + payload + b"\xce"
     place.link.inject(frame.connection, raw)
     lost = await until(lambda: bool(place.records("broker_lost", began)), PATIENCE_S)
