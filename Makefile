@@ -57,6 +57,10 @@ bench-overlap: ## how busy 40 requests keep a pipeline of 250 ms; fails below 97
 bench-encode: ## milliseconds and KiB of the image codecs
 	$(PYTHON) -m bench.encode
 
+.PHONY: chaos
+chaos: ## every fault and a soak on a real broker: nothing lost, doubled or leaked (15 minutes)
+	$(PYTHON) -m bench.chaos
+
 .PHONY: gpu-check
 gpu-check: ## the model on this machine's accelerator: seconds a step, memory, NaN
 	$(PYTHON) -m bench.gpu_check

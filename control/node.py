@@ -41,6 +41,9 @@ class Node:
     Several may run beside each other, each in its folder. Two at once in one folder may not.
     """
 
+    definitions_file = "definitions.json"
+    name = "imagegen@localhost"
+
     def __init__(
         self,
         folder: Path,
@@ -82,7 +85,7 @@ class Node:
         Raises:
             Failure: it did not get ready; its last words are the evidence.
         """
-        topology = definitions.topology(_text("definitions.json"), self._max_queue_size)
+        topology = definitions.topology(_text(self.definitions_file), self._max_queue_size)
         if self.running():
             self._wait(tell)
             if topology != self._topology().read_text(encoding="utf-8"):
@@ -115,6 +118,10 @@ class Node:
             ports = loopback.choose_ports(self._preferred_ports)
             write_private(path, json.dumps(ports, indent=1))
         return ports
+
+    def _own_ports(self) -> dict[str, int]:
+        """Return the ports that nobody else may hold when it starts."""
+        return self._ports()
 
     def _passwords(self) -> dict[str, str]:
         path = self._folder / "secrets.json"
@@ -189,7 +196,7 @@ class Node:
             "ERL_EPMD_ADDRESS": loopback.ADDRESS,
             "ERL_EPMD_PORT": str(ports["epmd"]),
             "ERL_CRASH_DUMP": str(log.with_name("erl_crash.dump")),
-            "RABBITMQ_NODENAME": "imagegen@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(ports["distribution"]),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
@@ -211,7 +218,7 @@ class Node:
             )
         # A node that was killed leaves its port mapper behind.
         self._clear(None)
-        for name, port in self._ports().items():
+        for name, port in self._own_ports().items():
             if not loopback.is_free(port):
                 raise Failure(
                     f"Port {port} of the private broker ({name}) is taken by another program.",
@@ -290,12 +297,16 @@ class Node:
                 os.killpg(process.pid, signal.SIGKILL)
             self._wait_gone(process, _STOPPED_WITHIN_S)
         self._reap()
+        self._end_epmd()
+        self._record.unlink(missing_ok=True)
+
+    def _end_epmd(self) -> None:
+        """End the port mapper, which is this node's alone."""
         if (self._folder / "node.json").exists():
             deadline = time.monotonic() + 10
             # It refuses until it has noticed that the node is gone.
             while not loopback.end_epmd(self._ports()["epmd"]) and time.monotonic() < deadline:
                 time.sleep(_LOOK_EVERY_S)
-        self._record.unlink(missing_ok=True)
 
     def _reap(self) -> None:
         if self._child is not None and self._child.poll() is not None:
