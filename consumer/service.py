@@ -5,9 +5,7 @@ import contextlib
 import re
 import secrets
 import signal
-import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,6 +14,7 @@ from yarl import URL
 from consumer import VERSION, guard, topology
 from consumer.admission import Limits
 from consumer.answers import Answers
+from consumer.board import Board, Floor, Shown
 from consumer.connection import Broker, Session
 from consumer.control import Control
 from consumer.errors import EXIT_CONFIG, EXIT_TEMPORARY, StartRefusedError
@@ -27,10 +26,9 @@ from consumer.gpu.process import (
     GpuLimits,
     GpuProcess,
     GpuStartError,
-    GpuState,
 )
 from consumer.gpu.protocol import Load, Ready
-from consumer.health import Health, Phase, Snapshot, Vitals, derive
+from consumer.health import Phase
 from consumer.http.probes import routes
 from consumer.http.server import HttpServer
 from consumer.intake import Desk, Intake
@@ -60,35 +58,14 @@ class _StopError(Exception):
     """Ends the task group when the work is done; does not leave this file."""
 
 
-@dataclass(slots=True)
-class _Status:
-    """What the health page is made of, beside what the parts say themselves."""
-
-    phase: Phase = Phase.STARTING
-    gpu_note: str = ""
-    store_note: str | None = None
-    restarts: dict[str, int] = field(default_factory=dict)
-    """Of the GPU process, as far as they are counted in the metrics."""
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    """Something changed on which it depends whether we may take work."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Floor:
-    """The parts that see to requests; made once the model is loaded."""
-
-    flights: Flights
-    intake: Intake
-
-
 class Service:
     """One consumer with one GPU."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._status = _Status()
-        self._started = time.monotonic()
         self._metrics = Metrics()
+        self._news = asyncio.Event()
+        """Something changed on which it depends whether we may take work."""
         # Another boot is another owner: what it left running is taken over, not joined.
         owner = f"{settings.worker_name}/{secrets.token_hex(8)}"
         self._store = Store(settings.store, owner)
@@ -96,13 +73,12 @@ class Service:
         self._gpu = GpuProcess(_load(settings), _gpu_limits(settings), self._gpu_changed)
         self._broker = Broker(settings.amqp_url.get_secret_value(), settings.worker_name)
         self._broker.on_change(self._broker_changed)
-        self._floor: _Floor | None = None
+        shown = Shown(self._gpu, self._broker, self._keeper)
+        self._board = Board(shown, self._metrics, settings.worker_name, settings.max_concurrent)
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
-        self._snapshot = self._make_snapshot()
-        self._http = HttpServer(
-            settings.host, settings.port, routes(lambda: self._snapshot, self._metrics)
-        )
+        pages = routes(lambda: self._board.snapshot, self._metrics)
+        self._http = HttpServer(settings.host, settings.port, pages)
 
     async def run(self) -> int:
         """Serve until a signal. Returns the exit code."""
@@ -143,11 +119,11 @@ class Service:
                 keeper.prune(settings.result_ttl_s, settings.result_max_bytes),
             ):
                 tasks.create_task(tending)
-            floor = self._floor = self._furnish(ready, events, tasks)
+            floor = self._board.floor = self._furnish(ready, events, tasks)
             tasks.create_task(self._broker.run())
             tasks.create_task(self._mind_the_gate(floor.intake))
             await self._until_stopped(self._broker.wait_connected())
-            self._status.phase = Phase.RUNNING
+            self._board.phase = Phase.RUNNING
             await self._stopping.wait()
             await self._drain(floor)
         raise _StopError
@@ -158,12 +134,12 @@ class Service:
             try:
                 await self._store.open()
             except StoreLostError as error:
-                if self._status.store_note is None:
+                if self._board.store_note is None:
                     log.warning("store_lost", problem=str(error))
-                self._status.store_note = str(error)
+                self._board.store_note = str(error)
                 await asyncio.sleep(STORE_OPEN_EVERY_S)
             else:
-                self._status.store_note = None
+                self._board.store_note = None
                 return True
 
     async def _until_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
@@ -182,7 +158,7 @@ class Service:
                 worker.cancel()
         return None if worker.cancelled() else worker.result()
 
-    def _furnish(self, ready: Ready, events: Events, tasks: asyncio.TaskGroup) -> _Floor:
+    def _furnish(self, ready: Ready, events: Events, tasks: asyncio.TaskGroup) -> Floor:
         """Make the parts that see to requests, and have them attached to every session."""
         settings, metrics, keeper = self._settings, self._metrics, self._keeper
         limits = _limits(settings, ready)
@@ -202,7 +178,7 @@ class Service:
                 prefetch=settings.max_concurrent,
                 worker=settings.worker_name,
                 shared_store=not settings.store.startswith("sqlite"),
-                on_change=self._refresh,
+                on_change=self._board.refresh,
             )
         )
         expired = Expired(replies, answers, limits, metrics, tasks)
@@ -214,11 +190,11 @@ class Service:
             intake.attach,
         ):
             self._broker.attach(attachment)
-        return _Floor(flights, intake)
+        return Floor(flights, intake)
 
     async def _mind_the_gate(self, intake: Intake) -> None:
         """Take work exactly while it can be done: the GPU works and the store can be written."""
-        news = self._status.news
+        news = self._news
         while not self._stopping.is_set():
             if self._gpu.usable and self._keeper.healthy:
                 await intake.take()
@@ -247,7 +223,7 @@ class Service:
         try:
             sentences = await provision.apply(session.consume)
         except StartRefusedError as refused:
-            if self._status.phase is Phase.STARTING:
+            if self._board.phase is Phase.STARTING:
                 raise
             # We run already: what changed may change back, and there is work in hand.
             raise ConnectionError(" ".join(refused.sentences)) from refused
@@ -256,10 +232,10 @@ class Service:
 
     # ------------------------------------------------------------ drain and stop
 
-    async def _drain(self, floor: _Floor) -> None:
+    async def _drain(self, floor: Floor) -> None:
         """Take nothing more, finish what is on the GPU, and at the limit give the rest back."""
         in_hand = floor.intake.in_hand
-        self._status.phase = Phase.DRAINING
+        self._board.phase = Phase.DRAINING
         log.info("draining", deliveries=in_hand.deliveries)
         await floor.intake.stop_taking()
         # What waits for its turn here is drawn sooner by another consumer.
@@ -279,7 +255,7 @@ class Service:
                 log.warning("left_to_the_broker", deliveries=in_hand.deliveries)
 
     async def _shut(self) -> None:
-        self._status.phase = Phase.STOPPED
+        self._board.phase = Phase.STOPPED
         await self._gpu.stop()
         await self._store.close()
         self._http.stop()
@@ -296,103 +272,28 @@ class Service:
             self._hurrying.set()
         self._stopping.set()
 
-    # ------------------------------------------------------------ health
+    # ------------------------------------------------------------ show
 
     async def _beat(self) -> None:
         while True:
-            self._refresh()
+            self._board.refresh()
             await asyncio.sleep(SNAPSHOT_EVERY_S)
-
-    def _refresh(self) -> None:
-        snapshot, metrics, floor = self._make_snapshot(), self._metrics, self._floor
-        self._snapshot = snapshot
-        metrics.ready.set(snapshot.health.ready)
-        metrics.store_available.set(self._store_problem is None)
-        metrics.consuming.set(floor is not None and floor.intake.taking)
-        metrics.tasks.set(len(asyncio.all_tasks()))
-        for reason, count in self._gpu.restarts.items():
-            counted = self._status.restarts.get(reason, 0)
-            metrics.child_restarts.labels(reason).inc(count - counted)
-            self._status.restarts[reason] = count
 
     def _changed(self) -> None:
         """Look again whether we may take work."""
-        self._status.news.set()
-        self._refresh()
+        self._news.set()
+        self._board.refresh()
 
     def _broker_changed(self) -> None:
         if not self._broker.connected:
             self._metrics.reconnects.inc()
-        self._refresh()
-
-    @property
-    def _store_problem(self) -> str | None:
-        return self._status.store_note or self._keeper.problem
-
-    def _make_snapshot(self) -> Snapshot:
-        gpu, broker = self._gpu, self._broker
-        health = derive(
-            Vitals(
-                self._status.phase,
-                gpu.state,
-                gpu.ready is not None and gpu.state in {GpuState.READY, GpuState.BUSY},
-                broker.connected,
-                broker.last_problem,
-                broker.blocked,
-                self._store_problem,
-                self._status.gpu_note,
-            )
-        )
-        return Snapshot(health, self._page(health), time.monotonic())
-
-    def _page(self, health: Health) -> dict[str, Any]:
-        gpu, broker, floor = self._gpu, self._broker, self._floor
-        last_success = floor.flights.last_success if floor else None
-        ready = gpu.ready
-        return {
-            "version": VERSION,
-            "worker": self._settings.worker_name,
-            "uptime_s": round(time.monotonic() - self._started, 1),
-            "ready": health.ready,
-            "model": None
-            if ready is None
-            else {
-                "id": ready.model,
-                "revision": ready.revision,
-                "pipeline": ready.pipeline,
-                "dtype": ready.dtype,
-                "load_s": ready.load_seconds,
-                "versions": ready.versions,
-            },
-            "gpu": {
-                "state": gpu.state.value,
-                "device": ready.device if ready else None,
-                "name": ready.device_name if ready else None,
-                "backend": ready.backend if ready else None,
-                "restarts": sum(gpu.restarts.values()),
-                "pid": gpu.pid,
-            },
-            "broker": {
-                "connected": broker.connected,
-                "generation": broker.generation,
-                "version": broker.server_version,
-                "problem": broker.last_problem,
-                "blocked": broker.blocked,
-            },
-            "store": {"available": self._store_problem is None, "problem": self._store_problem},
-            "work": {
-                "taking": floor is not None and floor.intake.taking,
-                "in_hand": floor.intake.in_hand.deliveries if floor else 0,
-                "limit": self._settings.max_concurrent,
-                "last_success": last_success.isoformat() if last_success else None,
-            },
-        }
+        self._board.refresh()
 
     def _gpu_changed(self, note: str) -> None:
-        self._status.gpu_note = note or self._status.gpu_note
-        self._changed()
         if note:
+            self._board.gpu_note = note
             log.info("gpu", state=self._gpu.state.value, note=note)
+        self._changed()
 
 
 def serve(settings: Settings) -> int:
