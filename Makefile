@@ -34,7 +34,7 @@ test: ## the whole suite, set-up included
 
 .PHONY: check-full
 check-full: test ## the suite, and what needs Node or PostgreSQL besides
-	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py
+	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py
 	$(MAKE) asyncapi-check
 
 .PHONY: asyncapi-check
