@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import shlex
 import sys
 import tempfile
 import time
@@ -75,7 +76,8 @@ async def _run(arguments: argparse.Namespace) -> Run:
                 folder / "three", JOB_TIMEOUT_S=JOB_TIMEOUT_S
             ) as house:
                 outcomes += await _rows(house, of_cluster, arguments)
-    return Run(arguments.seed, time.monotonic() - began, outcomes, soaked)
+    command = shlex.join(["python", "-m", "bench.chaos", *sys.argv[1:]])
+    return Run(command, arguments.seed, time.monotonic() - began, outcomes, soaked)
 
 
 @contextlib.contextmanager
