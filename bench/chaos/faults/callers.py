@@ -14,7 +14,6 @@ from bench.chaos.rows import Scene
 from bench.chaos.work import Work
 
 BOUND = 20
-STEPS = 8
 PATIENCE_S = 30.0
 
 
