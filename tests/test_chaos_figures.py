@@ -96,7 +96,7 @@ def test_a_run_is_written_between_the_marks(tmp_path):
     """What stands around the marks stays."""
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write(page, Run(7, 60.0, [], None), ["rst: lost 1"])
+    write(page, Run("python -m bench.chaos --seed 7", 7, 60.0, [], None), ["rst: lost 1"])
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -110,5 +110,5 @@ def test_a_page_without_marks_is_left_alone(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("x")
     with pytest.raises(ValueError, match="has no"):
-        write(page, Run(7, 60.0, [], None), [])
+        write(page, Run("python -m bench.chaos --seed 7", 7, 60.0, [], None), [])
     assert page.read_text() == "x"

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import shlex
 import sys
 import tempfile
 import time
@@ -75,7 +76,8 @@ async def _run(arguments: argparse.Namespace) -> Run:
                 folder / "three", JOB_TIMEOUT_S=JOB_TIMEOUT_S
             ) as house:
                 outcomes += await _rows(house, of_cluster, arguments)
-    return Run(arguments.seed, time.monotonic() - began, outcomes, soaked)
+    command = shlex.join(["python", "-m", "bench.chaos", *sys.argv[1:]])
+    return Run(command, arguments.seed, time.monotonic() - began, outcomes, soaked)
 
 
 @contextlib.contextmanager
@@ -102,8 +104,8 @@ def _soak_jobs(arguments: argparse.Namespace) -> int:
     return 0 if arguments.row or arguments.short else SOAK_JOBS
 
 
-def _missed(run: Run) -> list[str]:
-    """Return every bar missed, with its row."""
+def _missed(run: Run, *, whole: bool) -> list[str]:
+    """Return every bar missed, with its row; that on the table where it is the whole one."""
     sentences = [
         f"{outcome.row.name}: {sentence}"
         for outcome in run.outcomes
@@ -111,7 +113,7 @@ def _missed(run: Run) -> list[str]:
     ]
     if run.soaked is not None:
         sentences += [f"soak: {sentence}" for sentence in run.soaked.broken]
-    duplicates = too_many_duplicates(run.outcomes)
+    duplicates = too_many_duplicates(run.outcomes) if whole else None
     return sentences if duplicates is None else [*sentences, duplicates]
 
 
@@ -129,7 +131,7 @@ def main() -> int:
         # They tell of every connection that is cut: here that is the purpose.
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     run = asyncio.run(_run(arguments))
-    missed = _missed(run)
+    missed = _missed(run, whole=not arguments.row)
     print(f"\n{len(run.outcomes)} rows in {run.seconds:.0f} s; bars missed: {len(missed)}")
     print("\n".join(f"  {sentence}" for sentence in missed))
     if arguments.write is not None:

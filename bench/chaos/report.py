@@ -111,6 +111,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 class Run:
     """One run of the bench."""
 
+    command: str
     seed: int
     seconds: float
     outcomes: list[Outcome]
@@ -181,7 +182,7 @@ def _head(run: Run) -> str:
     ).stdout.strip()
     versions = ", ".join(f"{name} {version(name)}" for name in ("aio-pika", "aiormq"))
     return (
-        f"Measured {datetime.now(tz=UTC):%Y-%m-%d} by `python -m bench.chaos --seed {run.seed}` "
+        f"Measured {datetime.now(tz=UTC):%Y-%m-%d} by `{run.command}` (seed {run.seed}) "
         f"in {run.seconds / 60:.0f} minutes, commit {commit or 'unknown'}: RabbitMQ {_rabbitmq()}, "
         f"Python {platform.python_version()}, {versions}.\n"
     )

@@ -142,9 +142,11 @@ async def run_row(house: House, row: Row, seed: int, *, short: bool = False) -> 
     ) as load:
         load.hurry = pace.hurry
         scene = Scene(house, load, short=short)
-        await load.pictures(pace.before, BEFORE_S)
+        before_it = await load.pictures(pace.before, BEFORE_S)
+        scene.require(before_it, f"fewer than {pace.before} pictures before the fault")
         await strike(scene, row)
-        await load.pictures(pace.after, row.patience_s)
+        after_it = await load.pictures(pace.after, row.patience_s)
+        scene.require(after_it, f"fewer than {pace.after} pictures after the fault")
         load.asking.clear()
         await load.all_answered()
     empty = await house.quiet()

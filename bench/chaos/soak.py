@@ -13,7 +13,7 @@ from bench.chaos.load import Load, loaded
 from bench.chaos.place import Place
 from bench.chaos.rows import Row, Scene, strike
 from bench.chaos.services import Resources
-from bench.chaos.trend import Slope, slope
+from bench.chaos.trend import LEAST_SAMPLES, Slope, slope
 
 FAULT_EVERY_JOBS = 50
 SAMPLE_EVERY_S = 0.5
@@ -22,6 +22,8 @@ HURRY = 4.0
 STAYER = "bob"
 """The consumer that no quick fault ends: its figures are one process's from end to end."""
 MEBIBYTE = 1 << 20
+JUDGED_FROM_JOBS = 1000
+"""Shorter soaks see a process get warm, and say nothing about leaks."""
 ALLOWED = {"resident MiB": 1.0, "descriptors": 0.5, "tasks": 0.5}
 """Growth per 1,000 jobs that even the low end of the confidence interval must exceed to be a leak."""
 
@@ -117,11 +119,15 @@ def _judged(soaked: Soaked) -> Soaked:
         broken.append(f"{verdict.duplicated_library} duplicates at the client library")
     if len(samples.pids) > 1:
         broken.append(f"{STAYER} ended in the soak: its figures are of several processes")
-    slopes = {name: slope(samples.jobs, figures) for name, figures in samples.figures.items()}
+    slopes = {}
+    if len(samples.jobs) >= LEAST_SAMPLES:
+        slopes = {
+            name: slope(samples.jobs, figures) for name, figures in samples.figures.items()
+        }
     broken += [
         f"{name} grow by {found.per_thousand:.2f} per 1,000 jobs "
         f"({found.low:.2f} to {found.high:.2f}), above {ALLOWED[name]:g}"
         for name, found in slopes.items()
-        if found.low > ALLOWED[name]
+        if found.low > ALLOWED[name] and verdict.pictures >= JUDGED_FROM_JOBS
     ]
     return dataclasses.replace(soaked, slopes=slopes, broken=tuple(broken))

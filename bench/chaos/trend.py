@@ -7,6 +7,7 @@ from itertools import pairwise
 from statistics import fmean
 
 BLOCKS = 10
+LEAST_SAMPLES = 2 * BLOCKS
 T_95 = 2.306
 """Student's t, two-sided 95 %, for 10 blocks less 2 degrees of freedom."""
 
@@ -29,7 +30,7 @@ def slope(jobs: Sequence[float], figures: Sequence[float]) -> Slope:
     Raises:
         ValueError: with fewer than 20 samples.
     """
-    if len(jobs) < 2 * BLOCKS:
+    if len(jobs) < LEAST_SAMPLES:
         raise ValueError("too few samples for a trend")
     half = len(jobs) // 2
     points = list(zip(_means(jobs[half:]), _means(figures[half:]), strict=True))

@@ -14,7 +14,6 @@ from bench.chaos.rows import Scene
 from bench.chaos.work import Work
 
 BOUND = 20
-STEPS = 8
 PATIENCE_S = 30.0
 
 
@@ -44,9 +43,8 @@ async def gone_before(scene: Scene) -> None:
 
 async def gone_during(scene: Scene) -> None:
     """The caller's queue goes while its job is drawn: it is not drawn to its end."""
-    seconds = 2.0 if scene.short else 4.0
     queue = await _reply_queue(scene)
-    job = scene.load.job(f"draw={seconds}")
+    job = scene.load.job("draw=4.0")  # the service looks every other second
     await scene.load.wire.ask(job, 20.0, wants=(), reply_to=queue.name)
     place = await scene.started(job)
     await queue.delete()

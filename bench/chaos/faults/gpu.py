@@ -15,8 +15,6 @@ from bench.chaos.wait import until
 from bench.chaos.work import Work
 
 PATIENCE_S = 30.0
-STEPS = 8
-"""Forwards of a picture with the service's default of 9 steps."""
 
 
 async def child_killed(scene: Scene) -> None:
