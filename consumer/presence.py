@@ -37,15 +37,26 @@ class Presence:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._suspects: set[str] = set()
+        self._asked: dict[str, asyncio.Task[bool]] = {}
+        """Questions on their way. They are left to their end: a channel that is given up between
+        two words of its opening or closing costs the connection."""
 
     async def gone(self, reply_to: str) -> bool:
         """Tell whether the queue is certainly not there; in doubt it is."""
         session = self._broker.session
         if session is None or reply_to in self._suspects or is_forged(reply_to):
             return False
+        asked = self._asked.get(reply_to)
+        if asked is None:
+            asked = asyncio.get_running_loop().create_task(self._ask(session, reply_to))
+            self._asked[reply_to] = asked
+            asked.add_done_callback(lambda _: self._asked.pop(reply_to))
+        done, _ = await asyncio.wait({asked}, timeout=ASK_TIMEOUT_S)
+        return bool(done) and asked.result()
+
+    async def _ask(self, session: Session, reply_to: str) -> bool:
         try:
-            async with asyncio.timeout(ASK_TIMEOUT_S):
-                await _look(session, reply_to)
+            await _look(session, reply_to)
         except ChannelNotFoundEntity as error:
             # A classic queue whose node is down is "not found" as well, and comes back with it.
             return "down or inaccessible" not in str(error)

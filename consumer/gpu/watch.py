@@ -30,6 +30,8 @@ class Watch:
         self._limits = limits
         self._on_hang = on_hang
         self._alarm: asyncio.TimerHandle | None = None
+        self._looked_at = 0.0
+        """The deadline that rang last."""
 
     def loading(self, since: float) -> None:
         """Watch a child that loads."""
@@ -67,12 +69,14 @@ class Watch:
         )
 
     def _set(self, deadline: Deadline) -> None:
-        call_at = asyncio.get_running_loop().call_at
-        if deadline.final:
-            self._alarm = call_at(deadline.at, self._on_hang, deadline.note)
-        else:
-            self._alarm = call_at(deadline.at, self._look_again, deadline.note)
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_at(deadline.at, self._ring, deadline)
 
-    def _look_again(self, note: str) -> None:
+    def _ring(self, deadline: Deadline) -> None:
+        """Look a second time; once only at what no news puts off."""
+        if deadline.final and self._looked_at == deadline.at:
+            self._on_hang(deadline.note)
+            return
+        self._looked_at = deadline.at
         call_later = asyncio.get_running_loop().call_later
-        self._alarm = call_later(SECOND_LOOK_S, self._on_hang, note)
+        self._alarm = call_later(SECOND_LOOK_S, self._on_hang, deadline.note)
