@@ -24,6 +24,8 @@ _NAMESPACE = UUID("5c1b6bd4-7d0c-5a0e-9b1f-2f6f0d5b8a11")
 CLOCK_SKEW = timedelta(seconds=60)
 """A timestamp further from our clock than this (and its patience) is not believed."""
 
+TIMESTAMP_UNIT = timedelta(seconds=1)
+
 Accept = Literal["json", "raw"]
 
 _ACCEPTED = ("application/json", "image/png", "image/webp", "image/jpeg", "image/*")
@@ -307,7 +309,8 @@ def _times(delivery: Delivery, now: datetime, limits: Limits) -> tuple[datetime,
     """Return when the request was published and when the caller stops waiting.
 
     Deadline = timestamp + expiration; counted from the receipt where the timestamp is missing
-    or lies in the future, or further back than the patience, by more than CLOCK_SKEW.
+    or lies in the future, or further back than the patience, by more than CLOCK_SKEW. AMQP cuts
+    a timestamp to whole seconds: its caller is given the one that may be missing.
     """
     patience = (
         limits.default_deadline
@@ -317,7 +320,7 @@ def _times(delivery: Delivery, now: datetime, limits: Limits) -> tuple[datetime,
     published = _aware(delivery.timestamp) if delivery.timestamp else now
     if not now - patience - CLOCK_SKEW <= published <= now + CLOCK_SKEW:
         published = now
-    return published, published + patience
+    return published, max(published, min(published + TIMESTAMP_UNIT, now)) + patience
 
 
 def _aware(timestamp: datetime) -> datetime:

@@ -81,6 +81,7 @@ class Board:
                 broker_connected=broker.connected,
                 broker_problem=broker.last_problem,
                 broker_blocked=broker.blocked,
+                taking=self._taking,
                 store_problem=self._store_problem,
                 gpu_note=self.gpu_note,
             )

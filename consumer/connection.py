@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -29,13 +29,16 @@ from consumer.logs import logger
 
 log = logger(__name__)
 
+T = TypeVar("T")
+
 HEARTBEAT_S = 10
 """The broker gives up a peer that it does not hear after two to three of them."""
 SILENCE_S = 30.0
 """Without a frame for so long a link is dead, whatever TCP says; aio-pika would wait 33 s."""
 DIAL_TIMEOUT_S = 10.0
 ATTACH_TIMEOUT_S = 30.0
-CLOSE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 1.0
+"""Before aiormq's own limit of 2 s, at which it cancels whoever waits for an answer."""
 CONFIRM_TIMEOUT_S = 60.0
 """Long: 12 MiB take 48 s at 256 kB/s, and a second try would send them once more."""
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.5, 3.0
@@ -124,7 +127,7 @@ class Session:
         underlay.on_consumer_cancel_callbacks.add(cancelled)
 
 
-Attach = Callable[[Session], Awaitable[None]]
+Attach = Callable[[Session], Coroutine[Any, Any, None]]
 """Called for every new generation, to open channels and start consumers on it."""
 
 
@@ -242,7 +245,7 @@ class Broker:
         self.server_version = str(properties.get("version", "")) or None
         async with asyncio.timeout(ATTACH_TIMEOUT_S):
             for attachment in self._attachments:
-                await attachment(session)
+                await while_alive(session, attachment(session))
 
 
 class _Transport(TransportFactory):
@@ -284,7 +287,10 @@ async def _close(connection: AbstractConnection, transport: _Transport) -> None:
     await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
     if not closer.done():
         transport.cut()
-    await closer
+        await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
+    if not closer.done():
+        log.warning("close_given_up")
+        closer.cancel()
 
 
 async def _close_politely(connection: AbstractConnection) -> None:
@@ -341,27 +347,40 @@ async def _channel(session: Session) -> AsyncIterator[AbstractChannel]:
                     await channel.close()
 
 
-async def _word(session: Session, work: Coroutine[Any, Any, Published]) -> Published:
-    """Await the broker's word on a publish, to the end of the session or CONFIRM_TIMEOUT_S."""
-    publish = asyncio.get_running_loop().create_task(work)
-    waited_for: set[asyncio.Future[Any]] = {publish, session.ended}
+async def while_alive(session: Session, work: Coroutine[Any, Any, T]) -> T:
+    """Await a call of the AMQP library, to the end of the session at the most.
+
+    aiormq cancels whoever waits for an answer when it closes a link that gives none any more, and
+    a task that was cancelled so is missed by nobody.
+
+    Raises:
+        ConnectionError: the session ended first.
+    """
+    call = asyncio.get_running_loop().create_task(work)
+    waited_for: set[asyncio.Future[Any]] = {call, session.ended}
     try:
-        while not publish.done():
-            done, _ = await asyncio.wait(
-                waited_for,
-                timeout=CONFIRM_TIMEOUT_S,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if session.ended in done and not publish.done():
-                raise LinkLostError(session.ended.result())
+        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        if not call.done() or call.cancelled():
+            raise ConnectionError("the session ended")
+        return call.result()
+    finally:
+        call.cancel()
+        await asyncio.wait({call}, timeout=CLOSE_TIMEOUT_S)
+        if call.done() and not call.cancelled():
+            call.exception()  # looked at, or the loop would complain of it
+
+
+async def _word(session: Session, work: Coroutine[Any, Any, Published]) -> Published:
+    """Await the broker's word on a publish: for CONFIRM_TIMEOUT_S, and as long as it is blocked."""
+    word = asyncio.get_running_loop().create_task(while_alive(session, work))
+    try:
+        while not word.done():
+            done, _ = await asyncio.wait({word}, timeout=CONFIRM_TIMEOUT_S)
             if not done and not session.blocked:
                 raise LinkLostError(f"no confirm within {CONFIRM_TIMEOUT_S:g} s")
-        return publish.result()
+        return word.result()
     finally:
-        publish.cancel()
-        await asyncio.wait({publish})
-        if not publish.cancelled():
-            publish.exception()  # looked at, or the loop would complain of it
+        word.cancel()
 
 
 async def _publish_on(

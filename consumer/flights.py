@@ -1,6 +1,7 @@
 """The flights: jobs under way here, each seen through once, however many deliveries wait for it."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -204,7 +205,15 @@ class Flights:
             return GivenBack()
         except Exception:
             log.exception("job_broke", job_id=flight.job.id)
-            return Failed(DEFECT)
+            return await self._end_broken(flight.job.id)
+
+    async def _end_broken(self, job_id: str) -> Outcome:
+        """Give up the lease of a job in which we broke, or others would wait for it."""
+        outcome = Failed(DEFECT)
+        with contextlib.suppress(Exception):
+            await self._crew.store.finish(job_id, outcome)
+        self._crew.events.done(job_id)
+        return outcome
 
     async def _begin(
         self, flight: Flight, *, redelivered: bool

@@ -31,6 +31,8 @@ class Vitals:
     broker_problem: str | None
     broker_blocked: bool
     """The broker is short of memory or disk, and takes no publish."""
+    taking: bool
+    """The broker hands us requests."""
     store_problem: str | None
     """Why the store cannot be written; None if it can."""
     gpu_note: str
@@ -42,7 +44,7 @@ class Health:
 
     status: Literal["pass", "warn", "fail"]
     state: str
-    """loading, connecting, ready, no_store, blocked, draining or failed."""
+    """loading, connecting, ready, no_store, paused, blocked, draining or failed."""
     note: str
     """A sentence."""
     ready: bool
@@ -75,6 +77,8 @@ def _of_links(vitals: Vitals) -> Health:
     if not vitals.broker_connected:
         problem = vitals.broker_problem or "dialling"
         return Health("fail", "connecting", f"No broker: {problem}.", ready=False)
+    if not vitals.taking:
+        return Health("warn", "paused", "No requests are taken for the moment.", ready=False)
     if vitals.broker_blocked:
         note = "The broker is short of memory or disk: answers wait until it takes them."
         return Health("warn", "blocked", note, ready=True)

@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from consumer.admission import Delivery, Limits, NobodyToTell, Refusal, admit
 from consumer.answers import SETTLE_TIMEOUT_S, Answers, Taken
-from consumer.connection import LINK_ERRORS, Session
+from consumer.connection import LINK_ERRORS, Session, while_alive
 from consumer.flights import DEFECT, Flights
 from consumer.job import AnsweredBefore, Failed, GivenBack, Job, Outcome, Refused, Unanswerable
 from consumer.logs import logger
@@ -114,7 +114,7 @@ class Intake:
             tag, consumer.tag = consumer.tag, None
             try:
                 async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                    await consumer.queue.cancel(tag)
+                    await while_alive(consumer.session, consumer.queue.cancel(tag))
             except TimeoutError:
                 consumer.session.lose("the consumer could not be cancelled")
             except LINK_ERRORS:
@@ -132,7 +132,8 @@ class Intake:
 
         # A new tag each time: 4.3 refuses one that it remembers as cancelled.
         tag = f"{self._desk.worker}.{consumer.session.generation}.{secrets.token_hex(4)}"
-        await consumer.queue.consume(on_message, consumer_tag=tag)
+        start = consumer.queue.consume(on_message, consumer_tag=tag)
+        await while_alive(consumer.session, start)
         consumer.tag = tag
         self._desk.on_change()
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from consumer.job import Job, Outcome
 from consumer.logs import logger
 from consumer.store import RENEW_EVERY_S, Begun, Store, StoreLostError
@@ -12,6 +14,8 @@ log = logger(__name__)
 
 T = TypeVar("T")
 
+LOST = (StoreLostError, SQLAlchemyError)
+"""Beside a store that is away, one that refuses what it took before: a table or a right is gone."""
 PROBE_EVERY_S = 1.0
 PRUNE_EVERY_S = 60.0
 LATE_MOST = 1000
@@ -99,7 +103,7 @@ class Keeper:
             if self.healthy:
                 try:
                     await self._store.renew()
-                except StoreLostError as error:
+                except LOST as error:
                     self._lose(error)
 
     async def recover(self) -> None:
@@ -110,7 +114,7 @@ class Keeper:
             try:
                 await self._store.probe()
                 await self._catch_up()
-            except StoreLostError as error:
+            except LOST as error:
                 self.problem = str(error)
                 continue
             self.problem = None
@@ -125,7 +129,7 @@ class Keeper:
                 try:
                     removed = await self._store.prune(ttl_s, max_bytes)
                     log.debug("results_pruned", jobs=removed)
-                except StoreLostError as error:
+                except LOST as error:
                     self._lose(error)
             await asyncio.sleep(PRUNE_EVERY_S)
 
@@ -136,12 +140,12 @@ class Keeper:
             write, tries = self._late.pop(0)
             try:
                 await write()
-            except StoreLostError:
+            except LOST:
                 if tries + 1 < LATE_TRIES:
                     self._late.append((write, tries + 1))
                 raise
 
-    def _lose(self, error: StoreLostError) -> None:
+    def _lose(self, error: Exception) -> None:
         self.problem = str(error)
         if self.healthy:
             self._lost.set()

@@ -39,6 +39,8 @@ class Replayed(StrEnum):
     """The queue of requests is full: the parked copy stays."""
     RETURNED = "returned"
     """There is no queue of requests: the parked copy stays."""
+    UNFIT = "unfit"
+    """It is no request that can be published: the parked copy stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +99,16 @@ class Parking:
     ) -> Replayed:
         """Publish a request again; the parked copy goes once the broker has confirmed it."""
         exchange = await self._channel.get_exchange(EXCHANGE, ensure=False)
-        request = _request(parked, message, again)
         try:
+            request = _request(parked, message, again)
             answer = await exchange.publish(
                 request, REQUESTS, mandatory=True, timeout=TIMEOUT_S
             )
         except DeliveryError:
             return Replayed.FULL
+        except (ValueError, TypeError, OverflowError):
+            # Whoever may write to the default exchange may put anything here.
+            return Replayed.UNFIT
         if not isinstance(answer, Basic.Ack):
             return Replayed.RETURNED
         await message.ack()

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from consumer import guard
 from consumer.cli import EXIT_FAILED, EXIT_TRY_AGAIN, EXIT_UNAVAILABLE
 from consumer.parking import Again, Parked, ParkingUnreachableError, Replayed, opened
 
@@ -59,16 +60,22 @@ def replay_parked(url: str, ids: set[str] | None, again: Again) -> int:
 async def _replay_parked(url: str, ids: set[str] | None, again: Again) -> int:
     console = Console(highlight=False, markup=False)
     seen: set[str] = set()
+    unfit = False
     async with opened(url) as parking:
         async for parked, message in parking.walk():
             if not _is_meant(parked, ids, seen):
                 continue
             told = await parking.replay(parked, message, again)
+            if told is Replayed.UNFIT:
+                unfit = True
+                line = f"{parked.id} is no request that can be published: drop it."
+                console.print(_harmless(line), soft_wrap=True)
+                continue
             if told is not Replayed.TAKEN:
                 console.print(_STAYS[told], soft_wrap=True)
                 return EXIT_TRY_AGAIN if told is Replayed.FULL else EXIT_UNAVAILABLE
             console.print(_harmless(f"{parked.id} replayed"), soft_wrap=True)
-    return _tell_missing(ids, seen, console)
+    return _tell_missing(ids, seen, console) or (EXIT_FAILED if unfit else 0)
 
 
 _STAYS = {
@@ -109,6 +116,7 @@ def _tell_missing(ids: set[str] | None, seen: set[str], console: Console) -> int
 
 
 def _run_parking(command: Coroutine[Any, Any, int]) -> int:
+    guard.install()
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     try:
         return asyncio.run(command)

@@ -1,9 +1,11 @@
 """PostgreSQL as the store: one server for the consumers of several machines."""
 
+import contextlib
 import os
 import socket
 from typing import Any
 
+import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select
 
 CONNECT_S = 3
@@ -63,7 +65,11 @@ class Postgresql:
         raw = self._raw
         if raw is None or raw.closed:
             return
-        with socket.socket(fileno=os.dup(raw.fileno())) as line:
+        # The other thread may close it in the same moment.
+        with (
+            contextlib.suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(raw.fileno())) as line,
+        ):
             line.shutdown(socket.SHUT_RDWR)
 
     def checkpoint(self) -> None:

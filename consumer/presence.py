@@ -6,10 +6,10 @@ import contextlib
 from typing import TYPE_CHECKING, cast
 
 from aiormq import spec
-from aiormq.exceptions import ChannelNotFoundEntity, ConnectionInternalError
+from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity
 from typing_extensions import override
 
-from consumer.connection import LINK_ERRORS, Broker, Session
+from consumer.connection import LINK_ERRORS, Broker, Session, while_alive
 from consumer.logs import logger
 
 if TYPE_CHECKING:
@@ -56,18 +56,19 @@ class Presence:
 
     async def _ask(self, session: Session, reply_to: str) -> bool:
         try:
-            await _look(session, reply_to)
+            await while_alive(session, _look(session, reply_to))
         except ChannelNotFoundEntity as error:
             # A classic queue whose node is down is "not found" as well, and comes back with it.
             return "down or inaccessible" not in str(error)
-        except ConnectionInternalError:
-            self._suspect(reply_to)
-        except (*LINK_ERRORS, ValueError) as error:
+        except ChannelClosed as error:
             log.debug("presence_unknown", reply_to=reply_to, problem=str(error))
+        except (*LINK_ERRORS, ValueError) as error:
+            log.info("presence_unknown", reply_to=reply_to, problem=str(error))
+            self._suspect(reply_to)
         return False
 
     def _suspect(self, reply_to: str) -> None:
-        """Never ask again for a name on which the broker's own code broke."""
+        """Never ask again for a name that the link broke on; it may be the broker's own code."""
         if len(self._suspects) >= SUSPECTS_MOST:
             self._suspects.clear()
         self._suspects.add(reply_to)

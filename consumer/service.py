@@ -109,7 +109,7 @@ class Service:
         settings, keeper = self._settings, self._keeper
         events = Events(settings.worker_name)
         for work in (self._gpu.run(), self._beat(), events.run()):
-            tasks.create_task(work)
+            tasks.create_task(_unmissed(work))
         opened = await self._until_stopped(self._open_store())
         ready = await self._until_stopped(self._gpu.wait_ready()) if opened else None
         if ready is not None:
@@ -118,10 +118,10 @@ class Service:
                 keeper.recover(),
                 keeper.prune(settings.result_ttl_s, settings.result_max_bytes),
             ):
-                tasks.create_task(tending)
+                tasks.create_task(_unmissed(tending))
             floor = self._board.floor = self._furnish(ready, events, tasks)
-            tasks.create_task(self._broker.run())
-            tasks.create_task(self._mind_the_gate(floor.intake))
+            tasks.create_task(_unmissed(self._broker.run()))
+            tasks.create_task(_unmissed(self._mind_the_gate(floor)))
             await self._until_stopped(self._broker.wait_connected())
             self._board.phase = Phase.RUNNING
             await self._stopping.wait()
@@ -192,15 +192,17 @@ class Service:
             self._broker.attach(attachment)
         return Floor(flights, intake)
 
-    async def _mind_the_gate(self, intake: Intake) -> None:
+    async def _mind_the_gate(self, floor: Floor) -> None:
         """Take work exactly while it can be done: the GPU works and the store can be written."""
         news = self._news
         while not self._stopping.is_set():
             if self._gpu.usable and self._keeper.healthy:
-                await intake.take()
-            elif intake.taking:
-                log.warning("not_taking", store=self._keeper.problem, gpu=self._gpu.state.value)
-                await intake.stop_taking()
+                await floor.intake.take()
+            else:
+                await floor.intake.stop_taking()
+            if not self._gpu.usable:
+                # What waits for its turn here is drawn sooner by another consumer.
+                floor.flights.give_back(begun_too=False)
             news.clear()
             await self._until_changed(news)
 
@@ -287,13 +289,28 @@ class Service:
     def _broker_changed(self) -> None:
         if not self._broker.connected:
             self._metrics.reconnects.inc()
-        self._board.refresh()
+        self._changed()
 
     def _gpu_changed(self, note: str) -> None:
         if note:
             self._board.gpu_note = note
             log.info("gpu", state=self._gpu.state.value, note=note)
         self._changed()
+
+
+async def _unmissed(work: Coroutine[Any, Any, None]) -> None:
+    """Await a task of the service's; a task group would miss one that a library cancelled.
+
+    Raises:
+        RuntimeError: somebody else than we cancelled it: the service must not go on without.
+    """
+    try:
+        await work
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            raise RuntimeError("a task of the service was cancelled by a library") from None
+        raise
 
 
 def serve(settings: Settings) -> int:

@@ -15,6 +15,7 @@ WELL = Vitals(
     broker_connected=True,
     broker_problem=None,
     broker_blocked=False,
+    taking=True,
     store_problem=None,
     gpu_note="builtin is loaded on CPU",
 )
@@ -34,6 +35,7 @@ WELL = Vitals(
         ({"store_problem": "disk full"}, "fail", "no_store", False),
         ({"store_problem": "disk full", "broker_connected": False}, "fail", "no_store", False),
         ({"broker_blocked": True}, "warn", "blocked", True),
+        ({"taking": False}, "warn", "paused", False),
         ({"phase": Phase.DRAINING}, "warn", "draining", False),
         ({"phase": Phase.DRAINING, "gpu": GpuState.DEFUNCT}, "warn", "draining", False),
     ],

@@ -127,6 +127,12 @@ class DiffusionPipeline:
 
     def draw(self, command: Generate, on_step: OnStep) -> Drawn:
         """Draw one picture. Raises DrawError, or what `on_step` raises."""
+        try:
+            return self._draw(command, on_step)
+        except torch.AcceleratorError as error:  # also out of what tidies up after another
+            raise DeviceLostError(str(error)) from error
+
+    def _draw(self, command: Generate, on_step: OnStep) -> Drawn:
         self._forwards = 0
         if self._device.type != "cpu":
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -141,8 +147,6 @@ class DiffusionPipeline:
         except torch.OutOfMemoryError:
             # Raised below: here the traceback still holds the tensors of the frames it went through.
             problem = f"The GPU has too little memory for {command.width}x{command.height}."
-        except torch.AcceleratorError as error:
-            raise DeviceLostError(str(error)) from error
         finally:
             if self._offloaded:
                 # An aborted call leaves the transformer on the card, next to the text encoder.

@@ -91,11 +91,17 @@ def pipeline_named(name: str) -> Pipeline:
 
 
 def checked(drawn: Drawn) -> Drawn:
-    """Return a picture that is one. Raises NanOutputError for one flat colour.
+    """Return a picture that is one.
 
     Values that are no numbers become one flat colour as 8-bit pixels, whatever the pipeline.
+
+    Raises:
+        NanOutputError: it is one flat colour.
+        TypeError: it is no height x width x 3 of uint8.
     """
     pixels = drawn.pixels
+    if pixels.dtype.name != "uint8" or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise TypeError(f"a picture of {pixels.dtype} in the shape {pixels.shape}")
     first = pixels[0, 0]
     # Nearly every picture is through after its first row.
     if (pixels[0] == first).all() and (pixels == first).all():

@@ -41,6 +41,7 @@ __all__ = [
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Waits before a replacement, by failures in a row since the last picture."""
 NOT_THE_GPUS_DOING = {"invalid_request"}
+OUT_OF_MEMORY = "out_of_memory"
 CANARY_SIDE, CANARY_FORWARDS = 256, 2
 
 
@@ -108,6 +109,8 @@ class GpuProcess:
         self._child: Child | None = None
         self._breaker = Breaker()
         self._failed_starts = 0
+        self._largest = 0
+        """Pixels of the largest picture that was drawn."""
         self._moved = asyncio.Event()
         self.state = GpuState.STARTING
         self.ready: Ready | None = None
@@ -273,7 +276,8 @@ class GpuProcess:
         match outcome:
             case Done():
                 self._breaker = self._breaker.success()
-            case Failed(code=code) if self._breaker.open or code not in NOT_THE_GPUS_DOING:
+                self._largest = max(self._largest, _pixels(picture.command))
+            case Failed(code=code) if self._breaker.open or self._to_blame(picture, code):
                 self._fail(picture.command.id)
         if self._breaker.open:
             return
@@ -282,6 +286,12 @@ class GpuProcess:
         else:
             self._move(GpuState.READY)
             self._draw_next()
+
+    def _to_blame(self, picture: Picture, code: str) -> bool:
+        """Whether a failure speaks against the GPU, and not for a request that asks for too much."""
+        if code == OUT_OF_MEMORY and self._largest:
+            return _pixels(picture.command) <= self._largest
+        return code not in NOT_THE_GPUS_DOING
 
     # ------------------------------------------------------------ wear
 
@@ -367,9 +377,13 @@ class GpuProcess:
 
 
 def _give_up_on_model(failed: LoadFailed | None, *, loaded_before: bool) -> None:
-    """Raise GpuStartError where another try would not help, or there was no good one yet."""
-    if failed is not None and (failed.permanent or not loaded_before):
+    """Raise GpuStartError where no child could load it yet; later it is one more death."""
+    if failed is not None and not loaded_before:
         raise GpuStartError(failed.message, permanent=failed.permanent)
+
+
+def _pixels(command: Generate) -> int:
+    return command.width * command.height
 
 
 def _canary(ready: Ready) -> Generate:

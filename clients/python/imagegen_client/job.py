@@ -85,20 +85,27 @@ class Job:
 
     async def __anext__(self) -> Progress:
         """Return the next news; the iteration ends when the job does, however that is."""
+        self._check_entered()
         return await self._progress.next()
 
     async def result(self) -> GeneratedImage:
         """Return the picture, or raise the error that it ended with; see `generate`."""
+        self._check_entered()
         outcome = await asyncio.shield(self._outcome)
         if isinstance(outcome, ImageError):
             raise outcome
         return outcome
 
+    def _check_entered(self) -> None:
+        """Nothing is asked for before the block is entered: who waits then would wait for ever."""
+        if self._run is None:
+            raise RuntimeError("Enter the job first: async with client.submit(...) as job.")
+
     def end(self, outcome: Outcome) -> None:
         """Let it end with this, unless it has ended; nothing more is asked for."""
-        self._finish(outcome)
-        if self._run is not None:
+        if self._run is not None and not self.done:
             self._run.cancel()
+        self._finish(outcome)
 
     def _finish(self, outcome: Outcome) -> None:
         if not self._outcome.done():
@@ -110,9 +117,9 @@ class Job:
     async def _see_through(self) -> None:
         """Have the job end within its deadline and the grace, whatever happens."""
         news, listener = self._desk.link.news, self._progress.add
-        if self._followed:
-            await news.follow(self.id, listener)
         try:
+            if self._followed:
+                await news.follow(self.id, listener)
             async with asyncio.timeout_at(self._request.deadline + GRACE_S):
                 self._finish(await self._insist())
         except TimeoutError:

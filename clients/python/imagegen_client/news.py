@@ -26,6 +26,7 @@ class News:
         self._queue: AbstractQueue | None = None
         self._bound: set[str] = set()
         self._turn = asyncio.Lock()
+        self._chores: set[asyncio.Task[None]] = set()
 
     async def open(self, line: Line) -> None:
         """Listen on this connection; a user without the right to gets pictures all the same."""
@@ -75,9 +76,16 @@ class News:
         await self._change(unbind)
 
     async def _change(self, change: Callable[[AbstractQueue], Awaitable[None]]) -> None:
-        """Change a binding, one after the other: a job may be followed again meanwhile."""
+        """Change a binding, in a task of its own: a call that is cut off closes the channel of all."""
+        chore = asyncio.get_running_loop().create_task(self._changed(change))
+        self._chores.add(chore)
+        chore.add_done_callback(self._chores.discard)
+        await asyncio.wait({chore}, timeout=BIND_TIMEOUT_S)
+
+    async def _changed(self, change: Callable[[AbstractQueue], Awaitable[None]]) -> None:
+        """One after the other: a job may be followed again meanwhile."""
         with contextlib.suppress(*LINK_ERRORS):
-            async with asyncio.timeout(BIND_TIMEOUT_S), self._turn:
+            async with self._turn:
                 line, queue = self._line, self._queue
                 # While the broker reads nothing it would only cost the channel.
                 if line is not None and queue is not None and not await line.blocked():

@@ -58,7 +58,13 @@ class Pending:
         session = await self._link.session(patience_s)
         message = self._request.message(session.reply_to.name, self._correlation_id)
         self.perhaps_taken = True
-        told = await session.publish(EXCHANGE, REQUESTS, message, confirm_s)
+        try:
+            told = await session.publish(EXCHANGE, REQUESTS, message, confirm_s)
+        except Unavailable:
+            self.perhaps_taken = earlier
+            if not earlier:
+                raise
+            told = Told.UNKNOWN
         if told is Told.CONFIRMED:
             await session.reply_to.lost.wait()
         elif told is not Told.UNKNOWN:
