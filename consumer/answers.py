@@ -10,7 +10,7 @@ from typing import assert_never
 from aio_pika.abc import AbstractIncomingMessage
 
 from consumer.admission import Delivery
-from consumer.connection import LINK_ERRORS, Published, Session
+from consumer.connection import LINK_ERRORS, Published, Session, while_alive
 from consumer.errors import Fault
 from consumer.job import (
     SETTLEMENT,
@@ -145,10 +145,9 @@ async def settle(taken: Taken, *, requeue: bool) -> None:
     """Ack, or give back. On a dead link it is forgotten: the redelivery is answered instead."""
     try:
         async with asyncio.timeout(SETTLE_TIMEOUT_S):
-            if requeue:
-                await taken.message.nack(requeue=True)
-            else:
-                await taken.message.ack()
+            message = taken.message
+            settlement = message.nack(requeue=True) if requeue else message.ack()
+            await while_alive(taken.session, settlement)
     except TimeoutError:
         # Unsettled on a live session it would hold its place for ever.
         taken.session.lose("a settlement did not go out")

@@ -41,6 +41,7 @@ CLOSE_TIMEOUT_S = 1.0
 """Before aiormq's own limit of 2 s, at which it cancels whoever waits for an answer."""
 CONFIRM_TIMEOUT_S = 60.0
 """Long: 12 MiB take 48 s at 256 kB/s, and a second try would send them once more."""
+LAST_WORD_S = 0.1
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.5, 3.0
 WATCH_EVERY_S = 1.0
 
@@ -351,18 +352,25 @@ async def while_alive(session: Session, work: Coroutine[Any, Any, T]) -> T:
     """Await a call of the AMQP library, to the end of the session at the most.
 
     aiormq cancels whoever waits for an answer when it closes a link that gives none any more, and
-    a task that was cancelled so is missed by nobody.
+    a task that was cancelled so is missed by nobody; who waits for bytes to leave gets a bare
+    Exception from it.
 
     Raises:
-        ConnectionError: the session ended first.
+        ConnectionError: the session ended first, or the link broke.
     """
     call = asyncio.get_running_loop().create_task(work)
     waited_for: set[asyncio.Future[Any]] = {call, session.ended}
     try:
         await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        # What ended the session may be told to the call as well, and says more.
+        await asyncio.wait({call}, timeout=LAST_WORD_S)
         if not call.done() or call.cancelled():
             raise ConnectionError("the session ended")
         return call.result()
+    except Exception as error:
+        if type(error) is Exception:
+            raise ConnectionError("the link broke") from error
+        raise
     finally:
         call.cancel()
         await asyncio.wait({call}, timeout=CLOSE_TIMEOUT_S)

@@ -8,7 +8,7 @@ import aio_pika
 from aio_pika import DeliveryMode
 
 from consumer import topology
-from consumer.connection import LINK_ERRORS, Session
+from consumer.connection import LINK_ERRORS, Session, while_alive
 from schemas.control import CONTROL_TYPE, Done
 from schemas.events import EVENT_TYPE, EventState, JobEvent, routing_key
 
@@ -26,12 +26,13 @@ class Events:
     def __init__(self, worker: str) -> None:
         self._worker = worker
         self._pending: asyncio.Queue[JobEvent | Done] = asyncio.Queue(PENDING_MOST)
-        self._exchanges: tuple[AbstractExchange, AbstractExchange] | None = None
+        self._targets: tuple[Session, AbstractExchange, AbstractExchange] | None = None
 
     async def attach(self, session: Session) -> None:
         """Open a channel of our own, without confirms, on the publishing connection."""
         channel = await session.publish.channel(publisher_confirms=False)
-        self._exchanges = (
+        self._targets = (
+            session,
             await channel.get_exchange(topology.EVENTS, ensure=False),
             await channel.get_exchange(topology.CONTROL, ensure=False),
         )
@@ -55,9 +56,9 @@ class Events:
         """Publish what there is to tell, for ever."""
         while True:
             news = await self._pending.get()
-            if self._exchanges is None:
+            if self._targets is None:
                 continue
-            events, control = self._exchanges
+            session, events, control = self._targets
             message = aio_pika.Message(
                 news.model_dump_json().encode(),
                 content_type="application/json",
@@ -65,12 +66,13 @@ class Events:
                 message_id=str(uuid4()),
                 delivery_mode=DeliveryMode.NOT_PERSISTENT,
             )
+            if isinstance(news, JobEvent):
+                publish = events.publish(message, routing_key(news), mandatory=False)
+            else:
+                publish = control.publish(message, "", mandatory=False)
             try:
                 async with asyncio.timeout(PUBLISH_TIMEOUT_S):
-                    if isinstance(news, JobEvent):
-                        await events.publish(message, routing_key(news), mandatory=False)
-                    else:
-                        await control.publish(message, "", mandatory=False)
+                    await while_alive(session, publish)
             except LINK_ERRORS:
                 # The next session brings other exchanges; this piece of news is lost.
-                self._exchanges = None
+                self._targets = None
