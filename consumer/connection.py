@@ -285,13 +285,15 @@ async def _dialled(url: str, name: str) -> AsyncIterator[AbstractConnection]:
 async def _close(connection: AbstractConnection, transport: _Transport) -> None:
     """Close politely, or cut the link: with bytes unsent, aiormq's close waits for them for ever."""
     closer = asyncio.get_running_loop().create_task(_close_politely(connection))
-    await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
-    if not closer.done():
-        transport.cut()
+    try:
         await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
-    if not closer.done():
-        log.warning("close_given_up")
-        closer.cancel()
+    finally:
+        if not closer.done():
+            transport.cut()
+            await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
+        if not closer.done():
+            log.warning("close_given_up")
+            closer.cancel()
 
 
 async def _close_politely(connection: AbstractConnection) -> None:
