@@ -360,7 +360,9 @@ def test_a_lost_device_is_told_as_such(offloaded):
 
     class Lost:
         vae = None
-        components = {}
+
+        def __init__(self):
+            self.components = {}
 
         def __call__(self, **_):
             raise torch.AcceleratorError("CUDA error: an illegal memory access")
