@@ -68,7 +68,8 @@ class Scripted:
     `leak=MB`: so much more resident memory is held with each picture.
     `note=PATH`: append the job id and `tiled` or `whole` to the file, a line for each start.
 
-    While loading, from the file `faults` only: `die_loading`, `fail_loading` (may pass by itself).
+    While loading, from the file `faults` only: `die_loading`, `fail_loading` (may pass by itself),
+    `refuse_loading` (does not).
     """
 
     def load(self, command, note):
@@ -82,6 +83,8 @@ class Scripted:
             os.kill(os.getpid(), signal.SIGKILL)
         if "fail_loading" in words:
             raise LoadError("The hub is away. Try again later.", permanent=False)
+        if "refuse_loading" in words:
+            raise LoadError("The model does not fit. Set IMAGE_GEN_MEMORY=low.", permanent=True)
         print("noise on standard output", flush=True)  # noqa: T201 - harmless, by design
         return ready(command)
 

@@ -301,27 +301,38 @@ def seconds(value):
     [
         (None, None, 0, 600),
         (None, 30, 0, 30),
-        (-10, 30, -10, 20),
-        (-10, None, -10, 590),
-        (-29, 30, -29, 1),
-        (-80, 30, -80, -50),  # late by less than the skew: believed, and expired
+        (-10, 30, -10, 21),
+        (-10, None, -10, 591),
+        (-29, 30, -29, 2),
+        (-80, 30, -80, -49),  # late by less than the skew: believed, and expired
         (-91, 30, 0, 30),  # late by more: a clock that is wrong
         (60, 30, 60, 90),
         (61, 30, 0, 30),
-        (-500, None, -500, 100),
+        (-500, None, -500, 101),
         (None, 0, 0, 0),
     ],
 )
 def test_the_deadline_is_the_timestamp_and_the_patience(
     timestamp, expiration_s, published, deadline
 ):
-    """Deadline = timestamp + expiration; from the receipt where the clock cannot be believed."""
+    """Deadline = timestamp + a second + expiration; from the receipt where the clock cannot be believed."""
     job = admitted(
         timestamp=None if timestamp is None else NOW + seconds(timestamp),
         expiration_s=expiration_s,
     )
     assert job.published == NOW + seconds(published)
     assert job.deadline == NOW + seconds(deadline)
+
+
+@given(st.integers(0, 20_000_000), st.integers(0, 60_000))
+def test_a_cut_timestamp_costs_nobody_a_second(transit_us, patience_ms):
+    """AMQP cuts it: never less than what was asked for, never more than counted from the receipt."""
+    published = NOW - timedelta(microseconds=transit_us)
+    patience = timedelta(milliseconds=patience_ms)
+    cut = published.replace(microsecond=0)
+    deadline = admitted(timestamp=cut, expiration_s=patience_ms / 1000).deadline
+    assert published + patience <= deadline <= cut + seconds(1) + patience
+    assert deadline <= NOW + patience
 
 
 @pytest.mark.parametrize("year", [1, 9999])

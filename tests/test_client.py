@@ -32,9 +32,11 @@ from schemas import ERRORS
 from tests.conftest import VHOST
 from tests.house import House
 from tests.pipelines import Scripted
+from tests.proxy import FrameProxy
 from tests.serving import ROOT
 from tests.test_contract import RESULT
 
+QUEUE_BIND_OK = (50, 21)
 SMALL = {"width": 256, "height": 256}
 ENDLESS = "tests.test_gpu_process:Endless"
 
@@ -162,6 +164,38 @@ async def test_progress_is_told_for_every_step(house, client, gate):
         await picture
     assert heard[0] == Progress("told", "running", 0, 8)
     assert heard[1:9] == [Progress("told", "step", step, 8) for step in range(1, 9)]
+
+
+async def _hears_news(client, gate):
+    """Draw one picture whose progress is told while it waits at the gate."""
+    heard = asyncio.Event()
+    options = {"on_progress": lambda _: heard.set(), **SMALL}
+    async with under_way(client, f"wait={gate.path}", **options) as picture:
+        await asyncio.to_thread(gate.reached)
+        async with asyncio.timeout(30):
+            await heard.wait()
+        gate.open()
+        await picture
+
+
+async def test_a_job_that_ended_leaves_the_news_to_the_next(service, client, gate):
+    """Leaving the block right after the result cuts off nobody's progress."""
+    async with client.submit("x", **SMALL) as job:
+        await job.result()
+    await _hears_news(client, gate)
+
+
+async def test_a_job_that_is_left_early_leaves_the_news_to_the_next(service, broker, gate):
+    """Cancelled while its binding is made: no listener stays, and later jobs hear their news."""
+    async with FrameProxy(broker.url()) as proxy, ImageClient(proxy.url) as client:
+        await client._link.session(10)
+        proxy.hold("broker", QUEUE_BIND_OK)
+        async with under_way(client, "x", on_progress=print, **SMALL):
+            await proxy.held.wait()
+            proxy.holding = None
+            asyncio.get_running_loop().call_later(0.1, proxy.released.set)
+        assert client._link.news._listeners == {}
+        await _hears_news(client, gate)
 
 
 async def test_the_example_with_progress_draws(service, broker, tmp_path):

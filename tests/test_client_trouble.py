@@ -5,6 +5,7 @@ import contextlib
 import json
 import subprocess
 import urllib.parse
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import aio_pika
@@ -631,6 +632,47 @@ async def test_a_job_is_watched_to_its_end(impostor, client):
         assert (await job.result()).seed == 1
         assert await job.result() is await job.result()
         assert [progress async for progress in job] == []
+
+
+async def test_a_job_that_is_not_entered_is_no_wait(client):
+    """Nothing was asked for: RuntimeError at once, for the result and for the news."""
+    job = client.submit("x")
+    with pytest.raises(RuntimeError, match="Enter the job first"):
+        await job.result()
+    with pytest.raises(RuntimeError, match="Enter the job first"):
+        await anext(job)
+
+
+async def test_unavailable_is_not_told_while_a_copy_may_be_in_hand(monkeypatch):
+    """The first try may be drawn this moment: its repeat is tried on, whatever the broker says."""
+    monkeypatch.setattr(pending_module, "AGAIN_FIRST_S", 0.0)
+    words = [session_module.Told.UNKNOWN, Unavailable("No."), Unavailable("No.")]
+    asked_on = asyncio.Event()
+
+    class Session:
+        reply_to = SimpleNamespace(name="q")
+
+        async def publish(self, *_):
+            if not words:
+                asked_on.set()
+                await asyncio.Event().wait()
+            word = words.pop(0)
+            if isinstance(word, Unavailable):
+                raise word
+            return word
+
+    async def session(_):
+        return Session()
+
+    request = SimpleNamespace(remaining_s=100.0, message=lambda *_: None)
+    pending = pending_module.Pending(SimpleNamespace(session=session), request, "c")
+    asking = asyncio.get_running_loop().create_task(pending.keep_asking())
+    reached = asyncio.get_running_loop().create_task(asked_on.wait())
+    await asyncio.wait({asking, reached}, return_when=asyncio.FIRST_COMPLETED)
+    assert not asking.done()
+    assert pending.perhaps_taken
+    asking.cancel()
+    await asyncio.wait({asking})
 
 
 async def test_an_error_ends_the_iteration_too(impostor, client):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from consumer.gpu.pipeline import (
+    DeviceLostError,
+    Drawn,
     LoadError,
     NanOutputError,
     OutOfMemoryError,
@@ -347,6 +349,42 @@ def test_too_little_memory_is_told_and_the_cache_is_given_back(pipeline, monkeyp
         pipeline.draw(command(), refuse)
     assert given_back == [[None]]
     assert pipeline.draw(command(forwards=1), ignore).forwards == 1
+
+
+@pytest.mark.parametrize("offloaded", [False, True])
+def test_a_lost_device_is_told_as_such(offloaded):
+    """Also where what tidies up after the picture meets the lost device itself."""
+    import torch
+
+    from consumer.gpu.diffusion import DiffusionPipeline
+
+    class Lost:
+        vae = None
+
+        def __init__(self):
+            self.components = {}
+
+        def __call__(self, **_):
+            raise torch.AcceleratorError("CUDA error: an illegal memory access")
+
+        def maybe_free_model_hooks(self):
+            raise torch.AcceleratorError("CUDA error: still")
+
+    pipeline = DiffusionPipeline()
+    pipeline._pipe, pipeline._offloaded = Lost(), offloaded
+    with pytest.raises(DeviceLostError, match="CUDA error"):
+        pipeline.draw(command(), ignore)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.ones((8, 8, 3), np.float32), np.ones((8, 8, 4), np.uint8), np.ones((8, 8), np.uint8)],
+    ids=["float32", "four channels", "no channels"],
+)
+def test_pixels_of_another_kind_are_no_picture(pixels):
+    """What would break the frame is a defect of the pipeline, told before it is sent."""
+    with pytest.raises(TypeError, match="a picture of"):
+        checked(Drawn(pixels, 8, {}))
 
 
 # ---------------------------------------------------------------- other models

@@ -147,6 +147,25 @@ async def test_a_child_that_never_loads_again_is_given_up(faults):
     assert gpu.restarts["died"] >= 5
 
 
+@pytest.mark.parametrize("fault", ["fail_loading", "refuse_loading"])
+async def test_a_replacement_that_cannot_load_is_one_more_death(faults, fault):
+    """What was loaded once may be loaded again, whatever the child says: it is tried on."""
+    changes = Changes()
+    gpu = changes.gpu = GpuProcess(faults.load, limits(canary_every_s=SOON_S), changes)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gpu.run())
+        await gpu.wait_ready()
+        faults.strike(fault)
+        os.kill(gpu.pid, signal.SIGKILL)
+        await changes.reach_again(GpuState.DEAD, 2)
+        assert not gpu.usable
+        waiting = Drawing(gpu, "x", "waiting")
+        faults.end()
+        assert (await waiting).forwards == 8
+        assert gpu.usable
+        await gpu.stop()
+
+
 async def test_one_job_that_kills_its_child_does_not_break_the_gpu(tmp_path):
     """Three deaths of one job are that job's; the next job is drawn, and the count is forgotten."""
     async with running() as gpu:
@@ -281,3 +300,33 @@ async def test_a_picture_may_be_asked_for_in_tiles(tmp_path):
         assert caught.value.code == "out_of_memory"
         tiled = replace(wanted, tiled=True)
         assert (await gpu.generate(tiled, lambda *_: None, asyncio.Event())).forwards == 8
+
+
+def _draw(gpu, prompt, job, side):
+    wanted = replace(command(prompt, job), width=side, height=side)
+    return gpu.generate(wanted, lambda *_: None, asyncio.Event())
+
+
+async def _run_out_of_memory(gpu, side):
+    for job in "ababa":
+        with pytest.raises(DrawingFailedError, match="oom"):
+            await _draw(gpu, "oom", job, side)
+
+
+async def test_too_little_memory_for_more_than_was_ever_drawn_is_the_requests_doing():
+    """A picture that asks for too much fails by itself, in any number; the GPU goes on."""
+    async with running() as gpu:
+        await _draw(gpu, "x", "good", 64)
+        await _run_out_of_memory(gpu, 80)
+        assert (gpu.state, gpu.usable) == (GpuState.READY, True)
+        assert (await _draw(gpu, "x", "good", 64)).forwards == 8
+        assert gpu.restarts.total() == 0
+
+
+@pytest.mark.parametrize("side", [64, 48])
+async def test_too_little_memory_for_what_was_drawn_before_is_the_gpus_doing(side):
+    """What was there for a picture as large is gone: the GPU is taken for broken."""
+    async with running(canary_every_s=3600) as gpu:
+        await _draw(gpu, "x", "good", 64)
+        await _run_out_of_memory(gpu, side)
+        assert (gpu.state, gpu.usable) == (GpuState.DEFUNCT, False)

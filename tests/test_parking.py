@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aio_pika
+import pika
 import pytest
 
 from tests.rpc import Requester
@@ -292,3 +293,49 @@ async def test_a_broker_that_is_away_exits_69(imagegen, unused_tcp_port):
     refused = await imagegen("list", "--url", f"amqp://a:b@127.0.0.1:{unused_tcp_port}/x")
     assert refused.returncode == 69
     assert refused.stderr.startswith("The parking queue is out of reach: ")
+
+
+# ---------------------------------------------------------------- hostile copies
+
+
+def _park_as_a_stranger(url, **properties):
+    """Whoever may write to the default exchange may put anything into the queue."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        connection.channel().basic_publish(
+            "",
+            PARKING,
+            b'{"prompt": "x"}',
+            pika.BasicProperties(**{"message_id": "strange", **properties}),
+        )
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{"timestamp": 2**63 - 1}, {"correlation_id": b"\xff\xfe"}],
+    ids=["timestamp", "correlation id"],
+)
+async def test_what_cannot_be_decoded_is_listed_and_dropped(broker, lot, imagegen, properties):
+    """A strange message stops neither the look at those behind it nor its own end."""
+    await asyncio.to_thread(_park_as_a_stranger, broker.url(), **properties)
+    await lot.park(1)
+    shown = await imagegen("list", "--json")
+    assert (shown.returncode, len(shown.stdout.splitlines())) == (0, 2), shown.stderr
+    assert (await imagegen("drop", "--all", "--yes")).returncode == 0
+    assert await lot.ids() == []
+
+
+@pytest.mark.parametrize(
+    "header", [{"expiration-s": "abc"}, {"type": "t" * 300}], ids=["expiration", "type"]
+)
+async def test_what_is_no_request_is_told_and_the_rest_is_replayed(
+    broker, lot, imagegen, header
+):
+    """A copy that cannot be published stays and costs exit 1, not the copies behind it."""
+    headers = {f"x-imagegen-{name}": value for name, value in header.items()}
+    await asyncio.to_thread(_park_as_a_stranger, broker.url(), headers=headers)
+    await lot.park(1)
+    done = await imagegen("replay", "--all")
+    assert "strange is no request that can be published" in done.stdout
+    assert (done.returncode, "copy-1 replayed" in done.stdout) == (1, True), done.stderr
+    assert (await lot.request()).message_id == "job-1"
+    assert await lot.ids() == ["strange"]

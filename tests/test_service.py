@@ -297,6 +297,20 @@ async def test_kill_of_the_gpu_child_in_a_picture(service, requester, gate):
     assert service.health()["gpu"]["restarts"] == 1
 
 
+async def test_a_replacement_that_cannot_load_does_not_end_the_service(
+    service, requester, tmp_path
+):
+    """The model is refused by a fresh child: the service stays, and draws once it loads again."""
+    faults = tmp_path / "data" / "faults"
+    faults.parent.mkdir(exist_ok=True)
+    faults.write_text("refuse_loading")
+    os.kill(service.health()["gpu"]["pid"], signal.SIGKILL)
+    await asyncio.to_thread(service.wait, "gpu", count=2, state="dead")
+    assert service.process.poll() is None
+    faults.unlink()
+    assert (await requester.ask({"prompt": "x", "width": 256, "height": 256}))["success"]
+
+
 async def test_deaths_are_counted_over_restarts(serve, requester, tmp_path):
     """A job that killed the GPU process before the service was restarted has one life less."""
     first = serve().wait_ready()
