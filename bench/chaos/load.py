@@ -106,5 +106,7 @@ async def loaded(
         finally:
             load.asking.clear()
             await asyncio.wait(askers)
+            # A last one may have been confirmed after everything else was answered.
+            await load.all_answered()
             await wire.leave()
             keeper.cancel()
