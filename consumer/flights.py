@@ -175,13 +175,12 @@ class Flights:
 
     async def _look_for_callers(self, flight: Flight) -> None:
         """Stop a flight that nobody waits for any more."""
-        while flight.callers:
-            some = next(iter(flight.callers))
-            if not some or not await self._crew.presence.gone(some):
-                return
-            log.info("caller_gone", job_id=flight.job.id, reply_to=some)
-            flight.callers.discard(some)
-        _stop(flight, StopCause.ABANDONED)
+        for reply_to in list(flight.callers):
+            if reply_to and await self._crew.presence.gone(reply_to):
+                log.info("caller_gone", job_id=flight.job.id, reply_to=reply_to)
+                flight.callers.discard(reply_to)
+        if not flight.callers:
+            _stop(flight, StopCause.ABANDONED)
 
     # ------------------------------------------------------------ fly
 
