@@ -87,6 +87,8 @@ class Answers:
             end = await self._park(taken, outcome, patience)
         if settlement.reply != "none" and taken.delivery.reply_to and end != "forgotten":
             end = await self._reply(taken, job_id, outcome, patience)
+        if end != "forgotten":
+            self._metrics.requests.labels(type(outcome).__name__.lower()).inc()
         log.info(
             "settled",
             job_id=job_id or None,
@@ -97,7 +99,6 @@ class Answers:
             redelivered=taken.delivery.redelivered,
         )
         if end != "forgotten":
-            self._metrics.requests.labels(type(outcome).__name__.lower()).inc()
             await settle(taken, requeue=settlement.settle == "requeue")
 
     async def _park(self, taken: Taken, outcome: Outcome, patience: Patience) -> str:

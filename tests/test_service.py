@@ -423,6 +423,7 @@ async def test_a_hostile_header_is_not_copied(service, requester, channel):
 async def test_metrics_and_pages(service, requester):
     """The pages answer, and what was done is counted."""
     await requester.ask({"prompt": "x"})
+    await asyncio.to_thread(service.wait, "settled")
     assert service.get("/livez")[0] == 200
     assert service.get("/readyz")[0] == 200
     assert json.loads(service.get("/")[2])["service"] == "imagegen"
