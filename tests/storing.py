@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from consumer.database import now_ms
 from consumer.errors import Fault
 from consumer.job import Drawing, IdSource, Job, Succeeded
+from consumer.store.database import now_ms
 from schemas.errors import ErrorCode, Problem
 from schemas.reply import ResultFacts, Timings
 

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from consumer import records
-from consumer.database import now_ms
 from consumer.job import (
     Abandoned,
     Cancelled,
@@ -32,7 +30,9 @@ from consumer.store import (
     Started,
     Store,
     StoreLostError,
+    records,
 )
+from consumer.store.database import now_ms
 from tests.storing import DIED, INVALID, LATE, POISON, Clock, job, picture
 
 CALLED_OFF = Finished(Cancelled(CANCELLED_FAULT), 0.0)

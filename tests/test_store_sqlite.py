@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from consumer.errors import StartRefusedError
-from consumer.owners import Owners
 from consumer.store import Elsewhere, Started, Store, StoreLostError
+from consumer.store.owners import Owners
 from tests import test_store as promises
 from tests.store_child import Child
 from tests.storing import picture

@@ -7,32 +7,11 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from consumer import records, retention
-from consumer.database import Database, StoreLostError, kind_of, now_ms
 from consumer.job import IdSource, Job, Outcome
-from consumer.records import (
-    CANCELLED_FAULT,
-    LEASE_S,
-    Begun,
-    Conflict,
-    Desk,
-    Elsewhere,
-    Finished,
-    Started,
-)
-
-__all__ = [
-    "CANCELLED_FAULT",
-    "LEASE_S",
-    "RENEW_EVERY_S",
-    "Begun",
-    "Conflict",
-    "Elsewhere",
-    "Finished",
-    "Started",
-    "Store",
-    "StoreLostError",
-]
+from consumer.store import records, retention
+from consumer.store.begun import Begun, Started
+from consumer.store.database import Database, kind_of, now_ms
+from consumer.store.tables import Desk, tables
 
 T = TypeVar("T")
 
@@ -57,7 +36,7 @@ class Store:
         self._clock = clock
         self._running: set[str] = set()
         self._kind = kind_of(url, owner)
-        self._database = Database(self._kind, records.tables)
+        self._database = Database(self._kind, tables)
 
     async def open(self) -> None:
         """Connect, and create the tables where they are missing."""

@@ -19,8 +19,8 @@ from sqlalchemy.exc import (
 )
 
 from consumer.errors import StartRefusedError
-from consumer.postgresql import CONNECT_S, Postgresql
-from consumer.sqlite import Sqlite
+from consumer.store.postgresql import CONNECT_S, Postgresql
+from consumer.store.sqlite import Sqlite
 
 T = TypeVar("T")
 

@@ -1,20 +1,11 @@
-"""The records: the tables of the store, and what one transaction does to the rows of a job."""
+"""The records: what one transaction does to the rows of a job, from its begin to its end."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
     Connection,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
     Table,
     and_,
     delete,
@@ -26,7 +17,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from consumer.database import StoreLostError
 from consumer.errors import Fault
 from consumer.job import (
     FINAL_STATE,
@@ -38,6 +28,9 @@ from consumer.job import (
     Succeeded,
     move,
 )
+from consumer.store.begun import Begun, Conflict, Elsewhere, Finished, Started
+from consumer.store.database import StoreLostError
+from consumer.store.tables import Desk, answers, cancels, images, jobs, probes
 from schemas.errors import ErrorCode, ErrorInfo
 from schemas.reply import ResultFacts
 
@@ -47,104 +40,7 @@ LEASE_MS = int(LEASE_S * 1000)
 
 CANCELLED_FAULT = Fault(ErrorCode.CANCELLED, "The job was cancelled.")
 
-# Times are milliseconds since 1970, by the clock of the database.
-tables = MetaData()
-jobs = Table(
-    "jobs",
-    tables,
-    Column("id", String, primary_key=True),
-    Column("body_sha256", String, nullable=False),
-    Column("user_id", String),
-    Column("state", String, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("deaths", Integer, nullable=False),
-    Column("owner", String, nullable=False),
-    Column("lease_until", BigInteger, nullable=False),
-    Column("updated", BigInteger, nullable=False),
-    Column("facts", String),
-    Column("error", String),
-    Column("image_bytes", BigInteger, nullable=False),
-    Index("jobs_by_age", "updated", "image_bytes"),
-)
-images = Table(
-    # Apart from the jobs, so that looking for old ones does not read gigabytes.
-    "images",
-    tables,
-    Column("job_id", String, primary_key=True),
-    Column("data", LargeBinary, nullable=False),
-)
-cancels = Table(
-    "cancels",
-    tables,
-    Column("job_id", String, primary_key=True),
-    Column("user_id", String, primary_key=True),
-    Column("any_job", Boolean, nullable=False),
-    Column("created", BigInteger, nullable=False, index=True),
-)
-answers = Table(
-    "answers",
-    tables,
-    Column("job_id", String, primary_key=True),
-    Column("address", String, primary_key=True),
-    Column("created", BigInteger, nullable=False, index=True),
-)
-probes = Table(
-    "probes",
-    tables,
-    Column("owner", String, primary_key=True),
-    Column("data", LargeBinary, nullable=False),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The job is ours to run; the attempt is already counted."""
-
-    attempt: int
-    deaths: int
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """The job runs under somebody else's lease."""
-
-    owner: str
-    left_s: float
-    """Seconds until that lease ends, unless it is renewed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The job was finished before: this is its answer."""
-
-    outcome: Outcome
-    generation_time_s: float
-    """Seconds that its picture took then; 0.0 for an error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """The same id was used with another body."""
-
-
-Begun = Started | Elsewhere | Finished | Conflict
-
 _CALLED_OFF = Finished(Cancelled(CANCELLED_FAULT), 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What a step works with: a transaction, and who does it."""
-
-    connection: Connection
-    owner: str
-    clock: Callable[[Connection], int]
-    alive: Callable[[str], bool]
-    """Whether something speaks against the death of an owner whose lease has not ended."""
-
-    def now_ms(self) -> int:
-        """Return the time; to be read after the row was locked."""
-        return self.clock(self.connection)
 
 
 # ---------------------------------------------------------------- begin

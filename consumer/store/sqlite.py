@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 
-from consumer.owners import Owners
+from consumer.store.owners import Owners
 
 BUSY_MS = 5000
 """How long another writer of the file is waited for, in milliseconds."""

@@ -3,7 +3,8 @@
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, tuple_
 
 from consumer.job import State
-from consumer.records import Desk, answers, cancels, forget, jobs
+from consumer.store.records import forget
+from consumer.store.tables import Desk, answers, cancels, jobs
 
 BATCH = 50
 """The most rows of one transaction: begin and finish wait for one at the most."""
