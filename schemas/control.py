@@ -5,8 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from schemas.base import Contract, JobId
+from schemas.status import DEFAULT_PAGE, MAX_PAGE
 
 CONTROL_TYPE = "imagegen.control.v1"
+STATUS_TYPE = "imagegen.status.v1"
+JOBS_TYPE = "imagegen.jobs.v1"
+"""Of the answers to the two queries; their bodies are those of the HTTP face."""
 
 
 class Cancel(Contract):
@@ -25,12 +29,23 @@ class Done(Contract):
 
 
 class StatusQuery(Contract):
-    """Whoever knows this job answers to `reply_to` of the message."""
+    """Whoever knows this job answers to `reply_to` of the message with a JobStatus."""
 
     op: Literal["status"]
     job_id: JobId
 
 
-ControlMessage = Annotated[Cancel | Done | StatusQuery, Field(discriminator="op")]
+class JobsQuery(Contract):
+    """Every consumer answers to `reply_to` of the message with a JobList of its store."""
 
-CONTROL_ADAPTER: TypeAdapter[Cancel | Done | StatusQuery] = TypeAdapter(ControlMessage)
+    op: Literal["jobs"]
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+    before: str | None = None
+    """`next` of the list that this one continues."""
+
+
+ControlMessage = Annotated[Cancel | Done | StatusQuery | JobsQuery, Field(discriminator="op")]
+
+CONTROL_ADAPTER: TypeAdapter[Cancel | Done | StatusQuery | JobsQuery] = TypeAdapter(
+    ControlMessage
+)

@@ -29,6 +29,10 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     NOT_READY = "not_ready"
     GONE = "gone"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOT_ACCEPTABLE = "not_acceptable"
+    REQUEST_TIMEOUT = "request_timeout"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,21 @@ ERRORS: dict[ErrorCode, ErrorSpec] = {
         amqp=False,
         http_status=410,
         meaning="The result was kept for a while and then removed.",
+    ),
+    ErrorCode.METHOD_NOT_ALLOWED: ErrorSpec(
+        retryable=False, amqp=False, http_status=405, meaning="The page knows other methods."
+    ),
+    ErrorCode.NOT_ACCEPTABLE: ErrorSpec(
+        retryable=False,
+        amqp=False,
+        http_status=406,
+        meaning="The answer cannot be given in the format asked for.",
+    ),
+    ErrorCode.REQUEST_TIMEOUT: ErrorSpec(
+        retryable=True, amqp=False, http_status=408, meaning="The body came too slowly."
+    ),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorSpec(
+        retryable=False, amqp=False, http_status=415, meaning="The body is not JSON."
     ),
 }
 

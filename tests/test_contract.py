@@ -20,6 +20,7 @@ from schemas import (
     GenerationRequest,
     GenerationResult,
     JobEvent,
+    JobsQuery,
     StatusQuery,
     drawn_size,
 )
@@ -54,6 +55,7 @@ EXAMPLES = [
     (Cancel, '{"op": "cancel", "job_id": "0b7f"}'),
     (Done, '{"op": "done", "job_id": "0b7f", "worker": "gpu-1"}'),
     (StatusQuery, '{"op": "status", "job_id": "0b7f"}'),
+    (JobsQuery, '{"op": "jobs", "limit": 20, "before": null}'),
 ]
 IDS = [model.__name__ for model, _ in EXAMPLES]
 

@@ -6,10 +6,11 @@ from pydantic import TypeAdapter
 
 from consumer import VERSION, topology
 from schemas import GenerationError, GenerationRequest, GenerationResult, JobEvent
-from schemas.control import CONTROL_TYPE, ControlMessage
+from schemas.control import CONTROL_TYPE, JOBS_TYPE, STATUS_TYPE, ControlMessage
 from schemas.events import EVENT_TYPE
 from schemas.reply import ERROR_TYPE, MAX_REPLY_BYTES, RESULT_TYPE
 from schemas.request import MAX_BODY_BYTES, REQUEST_TYPE
+from schemas.status import JobList, JobStatus
 
 MODELS: dict[str, Any] = {
     "GenerationRequest": GenerationRequest,
@@ -17,6 +18,8 @@ MODELS: dict[str, Any] = {
     "GenerationError": GenerationError,
     "JobEvent": JobEvent,
     "ControlMessage": ControlMessage,
+    "JobStatus": JobStatus,
+    "JobList": JobList,
 }
 """Everything that travels, by the name of its schema."""
 
@@ -79,7 +82,9 @@ def _channels() -> dict[str, Any]:
         "replies": {
             "address": None,
             "description": "The queue that the request names in reply_to.",
-            "messages": {"result": _message("result"), "error": _message("error")},
+            "messages": {
+                name: _message(name) for name in ("result", "error", "status", "jobs")
+            },
         },
         "events": _exchange_channel(
             topology.EVENTS, "topic", "event", "Routing key job.<state>.<job id>; best effort."
@@ -134,6 +139,14 @@ def _operations() -> dict[str, Any]:
             "action": "receive",
             "channel": {"$ref": "#/channels/control"},
             "messages": [{"$ref": "#/channels/control/messages/control"}],
+            "reply": {
+                "address": {"location": "$message.header#/replyTo"},
+                "channel": {"$ref": "#/channels/replies"},
+                "messages": [
+                    {"$ref": "#/channels/replies/messages/status"},
+                    {"$ref": "#/channels/replies/messages/jobs"},
+                ],
+            },
         },
     }
 
@@ -146,6 +159,8 @@ def _messages() -> dict[str, Any]:
         "error": ("GenerationError", ERROR_TYPE),
         "event": ("JobEvent", EVENT_TYPE),
         "control": ("ControlMessage", CONTROL_TYPE),
+        "status": ("JobStatus", STATUS_TYPE),
+        "jobs": ("JobList", JOBS_TYPE),
     }
     messages: dict[str, dict[str, Any]] = {
         name: {
@@ -156,7 +171,7 @@ def _messages() -> dict[str, Any]:
         }
         for name, (schema, message_type) in plain.items()
     }
-    for name in ("request", "result", "error"):
+    for name in ("request", "result", "error", "status", "jobs"):
         messages[name]["correlationId"] = correlation
     messages["request"] |= {"headers": _request_headers(), "x-max-bytes": MAX_BODY_BYTES}
     messages["result"]["x-max-bytes"] = MAX_REPLY_BYTES
