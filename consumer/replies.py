@@ -18,12 +18,12 @@ from aio_pika import DeliveryMode
 from consumer.admission import Accept, Delivery
 from consumer.connection import Broker, BrokerBrokeError, LinkLostError, Published
 from consumer.errors import Fault
-from consumer.images import MIME
 from consumer.job import Succeeded
 from consumer.logs import logger
 from consumer.presence import DIRECT_REPLY_TO, is_forged
 from consumer.topology import PARKING
 from schemas.errors import ErrorCode
+from schemas.request import MEDIA_TYPES
 from schemas.reply import (
     ACCEPT_HEADER,
     ERROR_TYPE,
@@ -101,7 +101,7 @@ def result_message(
     return _message(
         body,
         RESULT_TYPE,
-        MIME[facts.format] if raw else "application/json",
+        MEDIA_TYPES[facts.format] if raw else "application/json",
         result_headers(facts) if raw else {},
     )
 
