@@ -7,14 +7,17 @@ from types import TracebackType
 from typing import Self
 
 from imagegen_client.answers import Answers
-from imagegen_client.errors import Unavailable
+from imagegen_client.errors import ImageError, Unavailable
 from imagegen_client.image import GeneratedImage, Progress
+from imagegen_client.insist import insist
 from imagegen_client.job import Desk, Job
 from imagegen_client.link import Link
 from imagegen_client.mailbox import ReplyQueue
-from imagegen_client.request import CONTROL, cancellation, request
+from imagegen_client.news import EVERY_JOB
+from imagegen_client.pending import Pending
+from imagegen_client.request import CONTROL, Request, cancellation, request
 from imagegen_client.retry import ONCE, Retry
-from imagegen_client.session import Told
+from imagegen_client.session import Attempt, Told
 
 DEFAULT_DEADLINE_S = 300.0
 CONNECT_TIMEOUT_S = 10.0
@@ -142,6 +145,73 @@ class ImageClient:
                     on_progress(progress)
             return await job.result()
 
+    async def send(
+        self,
+        prompt: str,
+        *,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        job_id: str | None = None,
+        retry: Retry | None = None,
+        **options: str | float | None,
+    ) -> str:
+        """Have a picture drawn and stored, and do not wait for it. Returns the job's id.
+
+        The broker has it then, on disk. Nobody is answered, and nothing calls it off but `cancel`
+        and its deadline. Arguments are those of `generate`; `deadline_s` holds for the sending,
+        too.
+
+        Raises:
+            Busy: the queue is full; it is not in it.
+            Unavailable: the broker is away, has no queue or does not let us, or its word did not
+                come within `deadline_s`. `perhaps_taken` tells whether it may be drawn all the
+                same; to send it again under the same `job_id` draws nothing twice.
+            InvalidRequest: the job id is none.
+        """
+        self._link.start()
+        asked = request(prompt, options, job_id, deadline_s, self._user)
+        outcome = await insist(lambda: self._send(asked), asked, retry or ONCE)
+        if isinstance(outcome, ImageError):
+            outcome.job_id = asked.job_id
+            raise outcome
+        return asked.job_id
+
+    async def _send(self, asked: Request) -> ImageError | None:
+        """Send once; returns None where the broker has it."""
+        pending = Pending(self._link, asked, correlation_id=None)
+        try:
+            async with asyncio.timeout_at(asked.deadline):
+                await pending.confirmed()
+        except TimeoutError:
+            error: ImageError = Unavailable(self._why_not(pending, asked))
+        except ImageError as refused:
+            error = refused
+        else:
+            return None
+        error.perhaps_taken = pending.perhaps_taken
+        return error
+
+    def _why_not(self, pending: Pending, asked: Request) -> str:
+        """Return what a request waited for in vain."""
+        within = f"within {asked.deadline_s:g} s"
+        if pending.perhaps_taken:
+            return f"The broker's word on it did not come {within}."
+        if self._link.up is not None:
+            return f"The broker took nothing {within}."
+        return f"The broker could not be reached {within}: {self._link.problem}"
+
+    async def follow(self, listener: OnProgress) -> None:
+        """Have the news of all jobs handed over, over reconnects too; best effort.
+
+        The listener is called in the event loop and does not block; what it raises is logged. A
+        user who may not read the exchange of events hears nothing.
+        """
+        self._link.start()
+        await self._link.news.follow(EVERY_JOB, listener)
+
+    async def unfollow(self, listener: OnProgress) -> None:
+        """Undo `follow`. Raises ValueError where it was not called before."""
+        await self._link.news.unfollow(EVERY_JOB, listener)
+
     async def cancel(self, job_id: str) -> None:
         """Call a job off: it stops at its next step, or is refused when its turn comes.
 
@@ -153,9 +223,8 @@ class ImageClient:
         message, told = cancellation(job_id, self._user), None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                told = await session.publish(
-                    CONTROL, "", message, CONNECT_TIMEOUT_S, mandatory=False
-                )
+                attempt = Attempt(CONTROL, "", message, mandatory=False)
+                told = await session.publish(attempt, CONNECT_TIMEOUT_S)
         if told is not Told.CONFIRMED:
             raise Unavailable("The broker did not take the word in time.", job_id=job_id)
 

@@ -41,8 +41,11 @@ class Request:
         """Seconds until nobody wants it any more; never below 0."""
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
 
-    def message(self, reply_to: str, correlation_id: str) -> aio_pika.Message:
-        """Return the message that asks for it, with the patience that is left."""
+    def message(self, reply_to: str | None, correlation_id: str | None) -> aio_pika.Message:
+        """Return the message that asks for it, with the patience that is left.
+
+        Without `reply_to` it is drawn and stored, and nobody is answered.
+        """
         return aio_pika.Message(
             self.body,
             content_type="application/json",
@@ -55,7 +58,7 @@ class Request:
             delivery_mode=DeliveryMode.PERSISTENT,
             priority=4,
             user_id=self.user,
-            headers={"x-imagegen-accept": "image/png"},
+            headers={} if reply_to is None else {"x-imagegen-accept": "image/png"},
         )
 
 
