@@ -13,7 +13,6 @@ from PIL import Image
 
 from schemas.request import OutputFormat
 
-
 Metadata = Mapping[str, str | int | float]
 """What is embedded. Holds no job id and no time: the same request gives the same bytes."""
 

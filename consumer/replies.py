@@ -23,7 +23,6 @@ from consumer.logs import logger
 from consumer.presence import DIRECT_REPLY_TO, is_forged
 from consumer.topology import PARKING
 from schemas.errors import ErrorCode
-from schemas.request import MEDIA_TYPES
 from schemas.reply import (
     ACCEPT_HEADER,
     ERROR_TYPE,
@@ -31,6 +30,7 @@ from schemas.reply import (
     RESULT_TYPE,
     ResultFacts,
 )
+from schemas.request import MEDIA_TYPES
 
 log = logger(__name__)
 

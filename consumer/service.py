@@ -9,7 +9,6 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from imagegen_client import ImageClient
 from yarl import URL
 
 from consumer import VERSION, guard, topology
@@ -47,6 +46,7 @@ from consumer.replies import Replies
 from consumer.runner import Runner, Style
 from consumer.settings import Settings
 from consumer.store import Store, StoreLostError
+from imagegen_client import ImageClient
 
 log = logger(__name__)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from consumer.images import encode
+from schemas.request import MEDIA_TYPES
 
 METADATA = {
     "software": "imagegen 0.1.0",
@@ -30,7 +31,6 @@ PROMPTS = [
     'quotes " and \\ and\nlines\tand tabs',
     "🌄" * 4000,
 ]
-from schemas.request import MEDIA_TYPES
 
 
 def noise(width, height, seed=1):

@@ -66,10 +66,10 @@ def _documents() -> list[Route]:
 
 async def _unrouted(_: Request, error: Exception) -> Response:
     """Answer what no route took."""
-    known = isinstance(error, HTTPException)
-    fault = _FAULTS.get(error.status_code, _DEFECT) if known else _DEFECT
-    headers = error.headers if known else None
-    return problems.response(ProblemError(fault, headers=headers))
+    if not isinstance(error, HTTPException):
+        raise error
+    fault = _FAULTS.get(error.status_code, _DEFECT)
+    return problems.response(ProblemError(fault, headers=error.headers))
 
 
 async def _broken(_: Request, __: Exception) -> Response:

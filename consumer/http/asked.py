@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,8 +19,13 @@ from consumer.store import Wanted
 from schemas.base import JOB_ID_PATTERN
 from schemas.errors import ErrorCode
 from schemas.http import DEADLINE_HEADER, IDEMPOTENCY_HEADER, MAX_DEADLINE_S
-from schemas.request import MAX_BODY_BYTES, MEDIA_TYPES, GenerationRequest
-from schemas.status import DEFAULT_PAGE, ENDED, MAX_PAGE
+from schemas.request import (
+    MAX_BODY_BYTES,
+    MEDIA_TYPES,
+    GenerationRequest,
+    OutputFormat,
+)
+from schemas.status import DEFAULT_PAGE, ENDED, MAX_PAGE, JobState
 
 BODY_TIMEOUT_S = 10.0
 """For the whole body to arrive."""
@@ -94,10 +99,10 @@ def page_of(request: Request) -> Wanted:
         before = cursor_of(query.get("before"))
     except ValueError:
         raise invalid("before", "This is no cursor of ours.", "`next` of a list") from None
-    return Wanted(int(limit), before, status)  # type: ignore[arg-type] - was looked up
+    return Wanted(int(limit), before, cast("JobState | None", status))
 
 
-def image_type(stored: str, header: str | None) -> str:
+def image_type(stored: OutputFormat, header: str | None) -> str:
     """Return the media type of a stored picture, if the caller takes it."""
     media_type = MEDIA_TYPES[stored]
     if accept.best(header, [media_type]) is None:

@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-
-from imagegen_client import GeneratedImage, ImageClient, ImageError
-from imagegen_client.request import request as request_for
+from typing import Any
 
 from consumer.admission import Limits
 from consumer.errors import Fault
@@ -23,6 +21,8 @@ from consumer.metrics import Metrics
 from consumer.status import error_of, job_status
 from consumer.store import Conflict, Known, Record, Store, StoreLostError, Wanted
 from consumer.topology import MAY_CANCEL_ANY
+from imagegen_client import GeneratedImage, ImageClient, ImageError
+from imagegen_client.request import request as request_for
 from schemas.errors import ErrorCode
 from schemas.status import JobStatus
 
@@ -164,7 +164,8 @@ class Face:
         async with job:
             waiting = asyncio.get_running_loop().create_task(job.result())
             try:
-                await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+                ends: set[asyncio.Future[Any]] = {waiting, gone}
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if waiting.done():
                     return await waiting
                 # Leaving calls the job off, unless somebody else waits for it or asked for it first.

@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
+from typing import Literal
 
-from imagegen_client import GeneratedImage
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from consumer.errors import Fault
 from consumer.http import problems
 from consumer.http.asked import (
     ClientGoneError,
@@ -24,17 +25,17 @@ from consumer.http.asked import (
 from consumer.http.face import Face
 from consumer.http.follow import follow
 from consumer.http.problems import ProblemError
+from consumer.job import State
 from consumer.queries import next_of
 from consumer.replies import render_result, result_headers
 from consumer.store import StoreLostError
-from consumer.errors import Fault
+from imagegen_client import GeneratedImage
 from schemas.base import Contract
 from schemas.errors import ErrorCode
 from schemas.http import Accepted
 from schemas.reply import ResultFacts, Timings
 from schemas.request import MEDIA_TYPES
 from schemas.status import JobList
-from consumer.job import State
 
 Page = Callable[[Request], Awaitable[Response]]
 
@@ -181,7 +182,11 @@ class _Stream(StreamingResponse):
 _STORE_LOST = Fault(
     ErrorCode.UNAVAILABLE, "The store of jobs cannot be reached. Try again in a few seconds."
 )
-_ACCEPTED = {State.NEW: "queued", State.RUNNING: "running", State.SUCCEEDED: "succeeded"}
+_ACCEPTED: dict[State, Literal["queued", "running", "succeeded"]] = {
+    State.NEW: "queued",
+    State.RUNNING: "running",
+    State.SUCCEEDED: "succeeded",
+}
 
 
 async def _gone(request: Request) -> None:

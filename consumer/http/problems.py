@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 
-from imagegen_client import ImageError
 from starlette.responses import Response
 
 from consumer.errors import Fault
+from imagegen_client import ImageError
 from schemas.errors import ERRORS, ErrorCode, ErrorInfo, Problem
 from schemas.http import ProblemDetails
 

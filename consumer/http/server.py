@@ -22,7 +22,11 @@ class HttpServer:
     """Serves an application until it is stopped."""
 
     def __init__(
-        self, host: str, port: int, app: ASGIApp, close: Callable[[], Coroutine[None, None, None]]
+        self,
+        host: str,
+        port: int,
+        app: ASGIApp,
+        close: Callable[[], Coroutine[None, None, None]],
     ) -> None:
         """Take what to serve, and what is to be done in its loop before the last answers go out."""
         self._host = host
