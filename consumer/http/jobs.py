@@ -154,6 +154,9 @@ class Jobs:
         """Return the life of a job as server-sent events."""
         job_id = job_id_of(request)
         first = await self._face.status(job_id)
+        if request.method == "HEAD":
+            # Nobody reads what would come: it would hold a place and the connection until the end.
+            return _Stream(_nothing(), contextlib.ExitStack())
         places = contextlib.ExitStack()
         places.enter_context(self._face.place(job_id))
         return _Stream(follow(self._face, first), places)
@@ -187,6 +190,11 @@ _ACCEPTED: dict[State, Literal["queued", "running", "succeeded"]] = {
     State.RUNNING: "running",
     State.SUCCEEDED: "succeeded",
 }
+
+
+async def _nothing() -> AsyncIterator[str]:
+    for nothing in ():
+        yield nothing
 
 
 async def _gone(request: Request) -> None:
