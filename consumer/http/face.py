@@ -70,6 +70,8 @@ class Face:
         self._waiting_most = waiting_most
         self._waiting: Counter[str] = Counter()
         """Who waits for a job or follows it, by its id."""
+        self._waited_for: set[str] = set()
+        """Jobs that were asked for by who waits here, and by nobody else."""
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -94,8 +96,10 @@ class Face:
         """
         with self.place(asked.job_id):
             known = await self._write_down(asked)
+            if known is None:
+                self._waited_for.add(asked.job_id)
             try:
-                return await self._wait(asked, gone, ours=known is None)
+                return await self._wait(asked, gone)
             except ImageError as error:
                 await self._undo(asked, known, error)
                 raise self._problem(error, asked.job_id) from error
@@ -103,6 +107,7 @@ class Face:
     async def send(self, asked: Asked) -> State:
         """Have a picture drawn that will be fetched by its id; return where its job stands."""
         known = await self._write_down(asked)
+        self._waited_for.discard(asked.job_id)
         if known is not None and known.state in {State.RUNNING, State.SUCCEEDED}:
             return known.state
         if known is not None and known.state is not State.NEW:
@@ -151,9 +156,7 @@ class Face:
             user_id=self._client.user,
         )
 
-    async def _wait(
-        self, asked: Asked, gone: "asyncio.Future[None]", *, ours: bool
-    ) -> GeneratedImage:
+    async def _wait(self, asked: Asked, gone: "asyncio.Future[None]") -> GeneratedImage:
         job = self._client.submit(
             asked.request.prompt,
             deadline_s=asked.deadline_s,
@@ -168,8 +171,8 @@ class Face:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if waiting.done():
                     return await waiting
-                # Leaving calls the job off, unless somebody else waits for it or asked for it first.
-                if not ours or self._waiting[asked.job_id] > 1:
+                # The last to leave calls the job off, unless it is to be fetched by its id.
+                if asked.job_id not in self._waited_for or self._waiting[asked.job_id] > 1:
                     job.leave()
                 else:
                     await self._remember_cancel(asked.job_id)
@@ -249,6 +252,7 @@ class Face:
             if not self._may_cancel_any and record.user_id not in {None, self._client.user}:
                 raise ProblemError(_NOT_OURS, job_id=job_id)
             await self._remember_cancel(job_id)
+            self.heard.ring(job_id)
             try:
                 await self._client.cancel(job_id)
             except ImageError as error:
@@ -286,7 +290,9 @@ class Face:
         finally:
             gauge.dec()
             self._waiting[job_id] -= 1
-            self._waiting += Counter()  # forgets who has nobody
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+                self._waited_for.discard(job_id)
 
     def _retry_after_s(self) -> float:
         """Return when a place in the queue may be free: after one picture, as they go now."""

@@ -42,6 +42,7 @@ Page = Callable[[Request], Awaitable[Response]]
 CLIENT_GONE_STATUS = 499
 """Of an answer that nobody reads, for the metrics: what nginx calls a closed request."""
 
+_NO_EVENTS: tuple[str, ...] = ()
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -156,7 +157,9 @@ class Jobs:
         first = await self._face.status(job_id)
         if request.method == "HEAD":
             # Nobody reads what would come: it would hold a place and the connection until the end.
-            return _Stream(_nothing(), contextlib.ExitStack())
+            return StreamingResponse(
+                _NO_EVENTS, media_type="text/event-stream", headers=_STREAM_HEADERS
+            )
         places = contextlib.ExitStack()
         places.enter_context(self._face.place(job_id))
         return _Stream(follow(self._face, first), places)
@@ -190,11 +193,6 @@ _ACCEPTED: dict[State, Literal["queued", "running", "succeeded"]] = {
     State.RUNNING: "running",
     State.SUCCEEDED: "succeeded",
 }
-
-
-async def _nothing() -> AsyncIterator[str]:
-    for nothing in ():
-        yield nothing
 
 
 async def _gone(request: Request) -> None:
