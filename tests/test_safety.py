@@ -2,17 +2,23 @@
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
+import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from consumer.http import asked, limits, problems, safety
+from consumer.http.jobs import Jobs
 from consumer.http.problems import ProblemError
 from consumer.http.safety import LOOPBACK_NAMES, Rules, Safety, name_of
+from consumer.metrics import Metrics
+from tests.asking import problem
 
 TOKEN = b"a-token-of-some-length"
 PATIENCE_S = 30.0
@@ -140,6 +146,25 @@ async def test_a_token_is_shown_or_nothing_is(authorization):
     assert told.get("www-authenticate") == (None if found == 200 else "Bearer")
     for path in ("/docs", "/livez"):
         assert (await status(path=path, token=TOKEN, authorization=authorization))[0] == 200
+
+
+async def test_a_defect_of_ours_is_an_answer_like_any_other():
+    """It is told as a problem with every guard, counted, and the log has the reason."""
+    metrics = Metrics()
+
+    async def recent(_):
+        raise ZeroDivisionError("a defect")
+
+    face = SimpleNamespace(service=SimpleNamespace(metrics=metrics), recent=recent)
+    app = Starlette(routes=Jobs(face).routes(), middleware=[Middleware(Safety, rules=rules())])
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.get("/jobs")
+    told = problem(answer, 500, "internal")
+    assert "a defect" not in told["detail"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    counted = metrics.http_requests.labels("GET", "/jobs", "500")
+    assert counted._value.get() == 1
 
 
 # ---------------------------------------------------------------- slow callers

@@ -28,7 +28,6 @@ _FAULTS = {
     404: Fault(ErrorCode.NOT_FOUND, "There is no such page. GET / lists what there is."),
     405: Fault(ErrorCode.METHOD_NOT_ALLOWED, "This page is not spoken to like that."),
 }
-_DEFECT = Fault(ErrorCode.INTERNAL, "The service has a defect; its log has the reason.")
 
 
 def application(face: Face, rules: Rules) -> Starlette:
@@ -70,10 +69,10 @@ async def _unrouted(_: Request, error: Exception) -> Response:
     """Answer what no route took."""
     if not isinstance(error, HTTPException):
         raise error
-    fault = _FAULTS.get(error.status_code, _DEFECT)
+    fault = _FAULTS.get(error.status_code, problems.DEFECT)
     return problems.response(ProblemError(fault, headers=error.headers))
 
 
 async def _broken(_: Request, __: Exception) -> Response:
     """Answer where we broke; uvicorn logs how."""
-    return problems.response(ProblemError(_DEFECT))
+    return problems.response(ProblemError(problems.DEFECT))

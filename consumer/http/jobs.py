@@ -26,6 +26,7 @@ from consumer.http.face import Face
 from consumer.http.follow import follow
 from consumer.http.problems import ProblemError
 from consumer.job import State
+from consumer.logs import logger
 from consumer.queries import next_of
 from consumer.replies import render_result, result_headers
 from consumer.store import StoreLostError
@@ -36,6 +37,8 @@ from schemas.http import Accepted
 from schemas.reply import ResultFacts, Timings
 from schemas.request import MEDIA_TYPES
 from schemas.status import JobList
+
+log = logger(__name__)
 
 Page = Callable[[Request], Awaitable[Response]]
 
@@ -85,6 +88,10 @@ class Jobs:
                 response = problems.response(ProblemError(_STORE_LOST))
             except ClientGoneError:
                 response = Response(status_code=CLIENT_GONE_STATUS)
+            except Exception:
+                # Here, so that it is counted, and goes out with the guards of every answer.
+                log.exception("page_broke", page=path)
+                response = problems.response(ProblemError(problems.DEFECT))
             counter = self._face.service.metrics.http_requests
             counter.labels(method, path, str(response.status_code)).inc()
             return response

@@ -14,6 +14,8 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5.0
 """Where nothing better is known."""
 
+DEFECT = Fault(ErrorCode.INTERNAL, "The service has a defect; its log has the reason.")
+
 _WITH_RETRY_AFTER = frozenset({503, 409})
 
 
