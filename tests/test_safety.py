@@ -153,7 +153,7 @@ async def test_a_defect_of_ours_is_an_answer_like_any_other():
     metrics = Metrics()
 
     async def recent(_):
-        raise ZeroDivisionError("a defect")
+        raise ZeroDivisionError("a reason")
 
     face = SimpleNamespace(service=SimpleNamespace(metrics=metrics), recent=recent)
     app = Starlette(routes=Jobs(face).routes(), middleware=[Middleware(Safety, rules=rules())])
@@ -161,7 +161,7 @@ async def test_a_defect_of_ours_is_an_answer_like_any_other():
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.get("/jobs")
     told = problem(answer, 500, "internal")
-    assert "a defect" not in told["detail"]
+    assert "a reason" not in told["detail"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     counted = metrics.http_requests.labels("GET", "/jobs", "500")
     assert counted._value.get() == 1

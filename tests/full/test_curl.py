@@ -12,7 +12,7 @@ import pytest
 from schemas.http import Accepted
 from schemas.status import JobList, JobStatus
 from tests import asking
-from tests.asking import SMALL, held, name
+from tests.asking import SMALL, Caller, held, name
 from tests.house import House
 
 gate = asking.gate
@@ -145,7 +145,7 @@ def test_the_same_key_is_the_same_job(curl):
     problem(other, 409, "idempotency_conflict")
 
 
-async def test_a_job_is_asked_for_followed_and_fetched(curl, gate):
+async def test_a_job_is_asked_for_followed_and_fetched(house, curl, gate):
     """The whole walk: 202, its status, its events to the end, its result and its picture."""
     accepted = curl.post("/generate/async", held(gate), "-H", "X-Deadline-Seconds: 100")
     assert accepted.status == 202
@@ -159,6 +159,8 @@ async def test_a_job_is_asked_for_followed_and_fetched(curl, gate):
     following = asyncio.get_running_loop().create_task(
         asyncio.to_thread(curl, pages.events_url, "-N")
     )
+    async with Caller(house.service()) as looker:
+        await looker.crowd(1)
     gate.open()
     events = await following
     assert events.headers["content-type"].startswith("text/event-stream")
