@@ -14,13 +14,15 @@ from yarl import URL
 from consumer import VERSION, guard, topology
 from consumer.admission import Limits
 from consumer.answers import Answers
-from consumer.board import Board, Floor, Shown
+from consumer.board import Board, Facts, Floor, Shown
 from consumer.connection import Broker, Session
 from consumer.control import Control
+from consumer.depth import Gauge
 from consumer.errors import EXIT_CONFIG, EXIT_TEMPORARY, StartRefusedError
 from consumer.events import Events
 from consumer.expired import Expired
 from consumer.flights import Crew, Flights
+from consumer.forecast import Outlook
 from consumer.gpu.process import (
     GpuDefunctError,
     GpuLimits,
@@ -37,6 +39,7 @@ from consumer.logs import configure, logger
 from consumer.metrics import Metrics
 from consumer.presence import Presence
 from consumer.provision import Provision
+from consumer.queries import Queries
 from consumer.replies import Replies
 from consumer.runner import Runner, Style
 from consumer.settings import Settings
@@ -74,7 +77,9 @@ class Service:
         self._broker = Broker(settings.amqp_url.get_secret_value(), settings.worker_name)
         self._broker.on_change(self._broker_changed)
         shown = Shown(self._gpu, self._broker, self._keeper)
-        self._board = Board(shown, self._metrics, settings.worker_name, settings.max_concurrent)
+        usual = (settings.default_width, settings.default_height, settings.inference_steps)
+        facts = Facts(settings.worker_name, settings.max_concurrent, usual)
+        self._board = Board(shown, self._metrics, facts)
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
         pages = routes(lambda: self._board.snapshot, self._metrics)
@@ -181,16 +186,19 @@ class Service:
                 on_change=self._board.refresh,
             )
         )
-        expired = Expired(replies, answers, limits, metrics, tasks)
+        expired = Expired(replies, answers, flights, limits, metrics, tasks)
+        gauge = Gauge(tasks)
+        queries = Queries(keeper, flights, self._broker, self._outlook, tasks)
         for attachment in (
             self._provision,
             events.attach,
-            Control(flights, keeper).attach,
+            Control(flights, keeper, events, queries).attach,
             expired.attach,
+            gauge.attach,
             intake.attach,
         ):
             self._broker.attach(attachment)
-        return Floor(flights, intake)
+        return Floor(flights, intake, gauge)
 
     async def _mind_the_gate(self, floor: Floor) -> None:
         """Take work exactly while it can be done: the GPU works and the store can be written."""
@@ -280,6 +288,9 @@ class Service:
         while True:
             self._board.refresh()
             await asyncio.sleep(SNAPSHOT_EVERY_S)
+
+    def _outlook(self) -> Outlook:
+        return self._board.snapshot.outlook
 
     def _changed(self) -> None:
         """Look again whether we may take work."""

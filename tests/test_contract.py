@@ -143,6 +143,10 @@ OTHER_CODES = [
     "not_found",
     "not_ready",
     "gone",
+    "method_not_allowed",
+    "not_acceptable",
+    "request_timeout",
+    "unsupported_media_type",
 ]
 
 
@@ -161,10 +165,11 @@ def test_every_code_has_its_row():
 
 
 def test_what_may_be_retried_is_never_the_callers_fault():
-    """A retryable error is a fault of the service or of the moment (5xx), or not ready yet."""
+    """A retryable error is a fault of the service or of the moment (5xx), not ready yet, or came too slowly."""
     retryable = {code for code, row in ERRORS.items() if row.retryable}
     assert {code for code in retryable if ERRORS[code].http_status < 500} == {
-        ErrorCode.NOT_READY
+        ErrorCode.NOT_READY,
+        ErrorCode.REQUEST_TIMEOUT,
     }
 
 
