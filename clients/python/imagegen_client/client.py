@@ -276,7 +276,7 @@ class ImageClient:
             NotFound, InvalidRequest, Unavailable: as `status`.
         """
         self._link.start()
-        return watched(job_id, self._link.news, lambda: self.status(job_id))
+        return watched(job_id, self._link.news, lambda: self.status(job_id, ANSWER_TIMEOUT_S))
 
     async def _call_off(self, job_id: str) -> None:
         """Cancel as far as connected: nobody is held up for a job whose deadline ends it anyway."""

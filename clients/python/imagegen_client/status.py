@@ -47,6 +47,10 @@ class JobStatus:
     """Of a job that failed, was cancelled or expired: `code`, `message`, `retryable`, `details`."""
     result_pruned: bool = False
     """It ended so long ago, or so many after it, that its result was removed."""
+    result_url: str | None = None
+    """Of a job that succeeded, while its result is kept: a path at the service's HTTP face."""
+    image_url: str | None = None
+    """As `result_url`."""
 
     @property
     def ended(self) -> bool:
