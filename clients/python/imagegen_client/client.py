@@ -1,12 +1,12 @@
 """The client: one method that returns a picture or raises an error that says what to do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Any, Self
 
 from imagegen_client.answers import Answers
-from imagegen_client.broadcast import Broadcast
+from imagegen_client.broadcast import CONNECT_TIMEOUT_S, Broadcast
 from imagegen_client.errors import ImageError, InvalidRequest, NotFound, Unavailable
 from imagegen_client.image import GeneratedImage, Progress
 from imagegen_client.insist import insist
@@ -283,7 +283,7 @@ class ImageClient:
             raise Unavailable(f"No service answered within {timeout_s:g} s. Is one running?")
         return merged(lists, limit)
 
-    def watch(self, job_id: str) -> AsyncIterator[JobStatus]:
+    def watch(self, job_id: str) -> AsyncGenerator[JobStatus]:
         """Give the state of a job now, and each change until its end; what comes between is lost.
 
         Raises:

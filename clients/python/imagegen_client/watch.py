@@ -1,7 +1,7 @@
 """The watch: the state of a job as it changes, from the news of it and from asking now and then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 
 from imagegen_client.errors import NotFound, Unavailable
@@ -17,7 +17,7 @@ MISSED_MOST = 10
 Ask = Callable[[], Awaitable[JobStatus]]
 
 
-async def watched(job_id: str, news: News, ask: Ask) -> AsyncIterator[JobStatus]:
+async def watched(job_id: str, news: News, ask: Ask) -> AsyncGenerator[JobStatus]:
     """Give the state of the moment, and then each change until its end.
 
     Raises:
@@ -38,7 +38,7 @@ async def watched(job_id: str, news: News, ask: Ask) -> AsyncIterator[JobStatus]
                     raise
                 continue
             missed = 0
-            if after != status:
+            if _changed(status, after):
                 yield after
             status = after
     finally:
@@ -57,6 +57,11 @@ def advanced(status: JobStatus, progress: Progress | None) -> JobStatus | None:
         position=None,
         estimated_wait=None,
     )
+
+
+def _changed(before: JobStatus, after: JobStatus) -> bool:
+    """Whether there is something to tell; the wait alone, which shrinks all the time, is not."""
+    return replace(before, estimated_wait=None) != replace(after, estimated_wait=None)
 
 
 class _Latest:
