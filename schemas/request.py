@@ -21,6 +21,11 @@ MIN_STEPS, MAX_STEPS = 2, 51
 MAX_GUIDANCE = 30.0
 
 OutputFormat = Literal["png", "webp", "jpeg"]
+MEDIA_TYPES: dict[OutputFormat, str] = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "jpeg": "image/jpeg",
+}
 
 
 def _clean_prompt(prompt: str) -> str:

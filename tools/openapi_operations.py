@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.errors import ErrorCode as E
-from schemas.http import MEDIA_TYPES
+from schemas.request import MEDIA_TYPES
 from tools import openapi_examples as examples
 from tools.openapi_parts import (
     FACT_HEADERS,

@@ -68,6 +68,20 @@ class ImageClient:
         await self._link.stop()
 
     @property
+    def user(self) -> str | None:
+        """Whom our messages name as their user; None where they name nobody."""
+        return self._user
+
+    async def ready(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        """Wait until the broker is reached.
+
+        Raises:
+            Unavailable: it was not, for `timeout_s` seconds.
+        """
+        self._link.start()
+        await self._link.session(timeout_s)
+
+    @property
     def duplicates(self) -> int:
         """Replies that came a second time and were dropped."""
         return self._answers.duplicates
