@@ -14,7 +14,8 @@ from typing import Any
 import schemathesis
 
 from schemas import ERRORS, ErrorCode, GenerationRequest, JobStatus, drawn_size
-from schemas.http import IDEMPOTENCY_HEADER, MEDIA_TYPES, ProblemDetails
+from schemas.http import IDEMPOTENCY_HEADER, ProblemDetails
+from schemas.request import MEDIA_TYPES
 from schemas.status import JobState
 from tools.openapi_examples import JOB_ID
 from tools.openapi_parts import FACT_HEADERS, PROBLEM_TYPE
