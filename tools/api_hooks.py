@@ -48,12 +48,26 @@ def filter_case(_: schemathesis.HookContext, case: Case) -> bool:
 
 
 @schemathesis.hook
+def map_body(_: schemathesis.HookContext, body: object) -> object:
+    """Write whole numbers without a fraction.
+
+    JSON Schema calls 512.0 an integer; our models refuse it, and no schema can say so.
+    """
+    if not isinstance(body, dict):
+        return body
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in body.items()
+    }
+
+
+@schemathesis.hook
 def before_call(_: schemathesis.HookContext, case: Case, __: dict[str, Any]) -> None:
     """Ask for JSON, for the picture's own type or for any image; give each body a key of its own."""
     if case.operation.path == "/generate" and case.method == "POST":
         asked = case.body if isinstance(case.body, Mapping) else {}
-        own = MEDIA_TYPES.get(str(asked.get("output_format", "png")), "*/*")
-        choices = ("application/json", own, "image/*")
+        own = f"image/{asked.get('output_format', 'png')}"
+        choices = ("application/json", own if own in MEDIA_TYPES.values() else "*/*", "image/*")
         case.headers["Accept"] = choices[_hash(case.body) % len(choices)]
     if case.headers.get(IDEMPOTENCY_HEADER) == JOB_ID:
         # The example of the document: with it for every body there would be conflicts only.
@@ -109,7 +123,7 @@ def pictures_are_whole(
             for name, field in FACT_HEADERS.items()
         }
         assert all(facts.values()), f"facts that are missing: {facts}"
-        assert _type_of(response) == MEDIA_TYPES[facts["format"]]
+        assert _type_of(response) == f"image/{facts['format']}"
         _look(response.content, facts)
     elif _type_of(response) == "application/json":
         told = json.loads(response.content)

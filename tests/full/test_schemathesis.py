@@ -13,7 +13,13 @@ PATIENCE_S = 1800
 
 def check(service, *words):
     """Run the check on a service; returns its exit code. What it prints is shown (pytest -s)."""
-    command = [sys.executable, "-m", "tools.api_check", "--url", f"http://127.0.0.1:{service.port}"]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.api_check",
+        "--url",
+        f"http://127.0.0.1:{service.port}",
+    ]
     done = subprocess.run([*command, *words], cwd=ROOT, timeout=PATIENCE_S, check=False)
     return done.returncode
 
