@@ -11,6 +11,7 @@ import aio_pika
 import pytest
 
 from control.node import Node
+from tests.house import House
 from tests.serving import Served
 
 VHOST = "imagegen"
@@ -92,6 +93,14 @@ def serve(broker, tmp_path, data_dir):
 def service(serve):
     """A ready service with the scripted pipeline."""
     return serve().wait_ready()
+
+
+@pytest.fixture(scope="module")
+def house(broker, tmp_path_factory):
+    """Services that the tests of a file share, one at a time: see there."""
+    house = House(broker, tmp_path_factory.mktemp("house"))
+    yield house
+    house.stop()
 
 
 @pytest.fixture
