@@ -1,6 +1,7 @@
 """The queries: who asks over AMQP what became of a job is answered, best effort."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from consumer.store import Line, Record, Wanted
 from consumer.topology import MAY_CANCEL_ANY, OWN_OBJECTS
 from schemas.base import Contract
 from schemas.control import JOBS_TYPE, STATUS_TYPE, JobsQuery, StatusQuery
-from schemas.status import JobList, JobStatus
+from schemas.status import CURSOR_PATTERN, JobList, JobStatus
 
 log = logger(__name__)
 
@@ -115,9 +116,9 @@ def cursor_of(text: str | None) -> tuple[int, str] | None:
     """
     if text is None:
         return None
-    created, _, job_id = text.partition(".")
-    if not job_id or not created.isascii() or not created.isdigit() or len(created) > 15:
+    if not re.fullmatch(CURSOR_PATTERN, text, re.ASCII) or text.endswith("\n"):
         raise ValueError("no cursor of ours")
+    created, _, job_id = text.partition(".")
     return int(created), job_id
 
 

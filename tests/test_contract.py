@@ -190,7 +190,7 @@ def test_what_may_be_retried_is_never_the_callers_fault():
         ({"width": 1537}, "width", "This is above 1536, the largest value."),
         ({"height": 0}, "height", "This is below 256, the smallest value."),
         ({"height": "512"}, "height", "This must be a whole number."),
-        ({"height": 512.0}, "height", "This must be a whole number."),
+        ({"height": 512.5}, "height", "This must be a whole number."),
         ({"height": True}, "height", "This must be a whole number."),
         ({"seed": -1}, "seed", "This is below 0, the smallest value."),
         ({"seed": 2**53}, "seed", f"This is above {2**53 - 1}, the largest value."),

@@ -18,6 +18,7 @@ from consumer.queries import next_of
 from consumer.replies import result_headers
 from schemas import ERRORS, ErrorCode, GenerationRequest, ProblemDetails, ResultFacts
 from schemas.request import MAX_PROMPT_CHARACTERS
+from schemas.status import CURSOR_PATTERN
 from tests.serving import ROOT
 from tools import openapi, openapi_examples, openapi_parts
 from tools.openapi_operations import OPERATIONS
@@ -202,7 +203,7 @@ def _accepted(prompt):
 def test_the_cursor_that_a_list_gives_is_taken_again():
     """`next` has the form that the document asks of `before`."""
     record = SimpleNamespace(created=1795342530123, id=openapi_examples.JOB_ID)
-    assert re.fullmatch(openapi_parts.CURSOR_PATTERN, next_of([record], 1))
+    assert re.fullmatch(CURSOR_PATTERN, next_of([record], 1))
 
 
 def test_a_token_is_asked_for_where_there_is_one():

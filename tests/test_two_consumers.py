@@ -79,8 +79,10 @@ async def test_a_killed_consumers_job_is_taken_over(serve, requester, gate):
     await asyncio.to_thread(gate.reached)
     second = serve(WORKER_NAME="second")
     await asyncio.to_thread(second.wait_ready)
-    first.kill()
+    first.signal(signal.SIGKILL)
+    # Before the other one comes to it; and it comes when nobody is left there of the first.
     gate.open()
+    await asyncio.to_thread(first.end)
     await asyncio.to_thread(gate.reached)
     gate.open()
     reply = json.loads((await requester.reply()).body)

@@ -48,20 +48,6 @@ def filter_case(_: schemathesis.HookContext, case: Case) -> bool:
 
 
 @schemathesis.hook
-def map_body(_: schemathesis.HookContext, body: object) -> object:
-    """Write whole numbers without a fraction.
-
-    JSON Schema calls 512.0 an integer; our models refuse it, and no schema can say so.
-    """
-    if not isinstance(body, dict):
-        return body
-    return {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in body.items()
-    }
-
-
-@schemathesis.hook
 def before_call(_: schemathesis.HookContext, case: Case, __: dict[str, Any]) -> None:
     """Ask for JSON, for the picture's own type or for any image; give each body a key of its own."""
     if case.operation.path == "/generate" and case.method == "POST":

@@ -16,7 +16,7 @@ from schemas.http import (
 )
 from schemas.reply import FIELD_HEADER_PREFIX, GenerationResult, ResultFacts
 from schemas.request import GenerationRequest
-from schemas.status import DEFAULT_PAGE, MAX_PAGE, JobList, JobState, JobStatus
+from schemas.status import CURSOR_PATTERN, DEFAULT_PAGE, MAX_PAGE, JobList, JobState, JobStatus
 from tools import openapi_examples as examples
 
 Node = dict[str, Any]
@@ -38,9 +38,6 @@ PROMPT_PATTERN = (
     r"[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F]*$"
 )
 """No control characters but tab and line ends, and something beside white space."""
-
-CURSOR_PATTERN = r"^[0-9]{1,15}\.[A-Za-z0-9_-]{1,128}$"
-"""Of `next` and `before`: when the last job was created, in ms since 1970, and its id."""
 
 
 def reference(kind: str, name: str) -> Node:

@@ -43,7 +43,7 @@ def application(face: Face, rules: Rules) -> Starlette:
         routes=[
             *probes.routes(face.service.snapshot, face.service.metrics),
             *Jobs(face).routes(),
-            *_documents(),
+            *_documents(with_token=rules.token is not None),
         ],
         middleware=[Middleware(Safety, rules=rules)],
         exception_handlers={HTTPException: _unrouted, Exception: _broken},
@@ -51,9 +51,11 @@ def application(face: Face, rules: Rules) -> Starlette:
     )
 
 
-def _documents() -> list[Route]:
-    text = files("schemas").joinpath("openapi.json").read_text(encoding="utf-8")
-    page = docs_page.page(json.loads(text))
+def _documents(*, with_token: bool) -> list[Route]:
+    document = json.loads(files("schemas").joinpath("openapi.json").read_bytes())
+    if with_token:
+        document["security"] = [{"bearer": []}]
+    text, page = json.dumps(document, indent=2), docs_page.page(document)
 
     async def openapi(_: Request) -> Response:
         return Response(text, media_type="application/json")

@@ -124,7 +124,7 @@ class Face:
 
     async def _write_down(self, asked: Asked) -> Known | None:
         """Store a job as waiting, before it is published."""
-        if self.service.snapshot().phase in {Phase.DRAINING, Phase.STOPPED}:
+        if self._stopping:
             raise ProblemError(_STOPPING, job_id=asked.job_id)
         try:
             await self._client.ready(BROKER_PATIENCE_S)
@@ -184,7 +184,13 @@ class Face:
             with contextlib.suppress(StoreLostError):
                 await self._store.withdraw(asked.job_id)
 
+    @property
+    def _stopping(self) -> bool:
+        return self.service.snapshot().phase in {Phase.DRAINING, Phase.STOPPED}
+
     def _problem(self, error: ImageError, job_id: str) -> ProblemError:
+        if self._stopping and error.code == "unavailable":
+            return ProblemError(_STOPPING, job_id=job_id)
         return ProblemError(fault_of(error), job_id=job_id, retry_after_s=self._retry_after_s())
 
     # ------------------------------------------------------------ look
@@ -250,7 +256,8 @@ class Face:
                 raise ProblemError(_NOT_OURS, job_id=job_id)
             await self._remember_cancel(job_id)
             try:
-                await self._client.cancel(job_id)
+                if not self._stopping:
+                    await self._client.cancel(job_id)
             except ImageError as error:
                 # Nobody heard it; a job that waits has ended in the store all the same.
                 if (await self.find(job_id)).status != "cancelled":

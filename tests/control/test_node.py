@@ -54,7 +54,10 @@ def listening(found):
     inodes = set()
     for path in found:
         for descriptor in (path / "fd").iterdir():
-            target = str(descriptor.readlink())
+            try:
+                target = str(descriptor.readlink())
+            except FileNotFoundError:  # closed meanwhile
+                continue
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
     sockets = []
