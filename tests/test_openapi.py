@@ -28,6 +28,13 @@ NOT_ANSWERED = {
     ErrorCode.UNSUPPORTED_VERSION,  # AMQP alone has versions in its messages
     ErrorCode.METHOD_NOT_ALLOWED,  # of methods that the document does not have
 }
+KEYWORDS = {
+    *("type", "enum", "const", "anyOf", "$ref", "default", "title", "description"),
+    *("properties", "required", "additionalProperties", "items"),
+    *("minimum", "maximum", "minLength", "maxLength", "pattern", "format"),
+    *("contentMediaType", "contentSchema"),
+}
+"""Of JSON Schema, as far as our models need them."""
 
 
 def broken(document):
@@ -70,6 +77,18 @@ def test_it_is_openapi():
     damaged = copy.deepcopy(DOCUMENT)
     del damaged["paths"]["/generate"]["post"]["requestBody"]["content"]
     assert broken(damaged)
+
+
+def test_schemas_say_nothing_that_json_schema_does_not_know():
+    """A range under a name of pydantic's own would be no range to anybody else."""
+    unknown = {
+        key
+        for path, node in walk(DOCUMENT["components"]["schemas"])
+        if isinstance(node, dict) and path[-1:] != ("properties",) and path
+        for key in node
+        if key not in KEYWORDS
+    }
+    assert unknown == set()
 
 
 def test_every_reference_leads_somewhere_and_no_component_is_idle():
