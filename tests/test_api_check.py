@@ -75,5 +75,5 @@ def test_the_check_finds_a_service_that_is_wrong():
         thread.join()
     assert (wrong, few) == (1, 1)
     assert "Response violates schema" in said
-    assert "Missing required headers" in said
+    assert "Missing required response headers" in said
     assert "fewer than the 1,000" in also_said
