@@ -20,7 +20,7 @@ from schemas import ERRORS, ErrorCode, GenerationRequest, ProblemDetails, Result
 from schemas.request import MAX_PROMPT_CHARACTERS
 from schemas.status import CURSOR_PATTERN
 from tests.serving import ROOT
-from tools import openapi, openapi_examples, openapi_parts
+from tools import http_page, openapi, openapi_examples, openapi_parts
 from tools.openapi_operations import OPERATIONS
 
 DOCUMENT = openapi.document()
@@ -237,3 +237,12 @@ def test_a_token_is_asked_for_where_there_is_one():
         if operation.get("security") == []
     }
     assert free == {"index", "livez", "readyz", "health", "metrics", "openapi", "docs"}
+
+
+@pytest.mark.parametrize("name", http_page.TABLES)
+def test_every_table_stands_in_the_page_once(name):
+    """docs/http-api.md shows each table that is made for it, as it is made now."""
+    page = http_page.PAGE.read_text("utf-8")
+    assert page.count(f"<!-- made: {name} -->") == 1
+    for row in http_page.TABLES[name]():
+        assert f"\n{row}\n" in page

@@ -65,7 +65,7 @@ ENDED_BADLY = (
     E.GPU_TIMEOUT,
 )
 """How a job that was taken may end without a picture."""
-KEPT = (*ASKED, *ENDED_BADLY, E.NOT_READY, E.GONE)
+KEPT = (*ASKED, *ENDED_BADLY, E.NOT_READY, E.GONE, E.NOT_ACCEPTABLE)
 """Of the two pages of a result."""
 
 TAGS = {
@@ -152,7 +152,7 @@ PICTURES = (
                 leads_on(),
             )
         },
-        codes=SENT,
+        codes=(*SENT, E.CANCELLED, E.POISON, E.RESULT_TOO_LARGE, E.NOT_ACCEPTABLE),
     ),
 )
 
@@ -193,7 +193,7 @@ JOBS = (
             200: _answer("The file.", IMAGES, ("ETag", "Cache-Control", *FACT_HEADERS)),
             304: _answer("The caller has it.", headers=("ETag",)),
         },
-        codes=(*KEPT, E.NOT_ACCEPTABLE),
+        codes=KEPT,
     ),
     Operation(
         method="get",
