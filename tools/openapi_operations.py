@@ -1,5 +1,6 @@
 """The operations of the HTTP face as a table: paths, parameters, answers and error codes."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from tools.openapi_parts import (
     Node,
     json_content,
     leads_on,
+    reference,
     with_headers,
 )
 
@@ -78,7 +80,13 @@ _STATES = {
     "running": examples.RUNNING,
     "succeeded": examples.SUCCEEDED,
 }
-_EVENT = "id: 1\nevent: queued\ndata: {…}\n\n"
+_EVENTS: Node = {
+    "text/event-stream": {
+        "schema": reference("schemas", "StatusEvent"),
+        "example": f"id: 1\nevent: queued\ndata: {json.dumps(examples.QUEUED)}\n\n",
+    }
+}
+"""The schema is that of each event."""
 IMAGES: Node = {media_type: {} for media_type in MEDIA_TYPES.values()}
 """Bytes: OpenAPI 3.1 wants no schema for them."""
 
@@ -198,7 +206,7 @@ JOBS = (
         "JobStatus as `data`. The stream ends with the job. A comment every 15 s says that it "
         "is alive.",
         parameters=("JobId",),
-        answers={200: _answer("The events.", _text("text/event-stream", _EVENT))},
+        answers={200: _answer("The events.", _EVENTS)},
         codes=(*ASKED, E.BUSY),
     ),
     Operation(
