@@ -5,11 +5,7 @@ import weakref
 import numpy as np
 import pytest
 
-from consumer.gpu.pipeline import (
-    DeviceLostError,
-    OutOfMemoryError,
-    StopDrawingError,
-)
+from consumer.gpu.pipeline import DeviceLostError, OutOfMemoryError, StopDrawingError
 from tests.diffusing import command, ignore, tiles_decoded
 
 GIB = 1 << 30
