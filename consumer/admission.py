@@ -87,14 +87,17 @@ class Refusal:
     """The caller is told, under this job id."""
 
     job_id: str
+    body_sha256: str
     fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
 class NobodyToTell:
-    """The message goes to the parking queue."""
+    """The message goes to the parking queue, unless its job waits in the store."""
 
     reason: str
+    refusal: Refusal | None = None
+    """What its caller may find in the store; None where it cannot be addressed."""
 
 
 class _RefusedError(Exception):
@@ -113,14 +116,30 @@ def admit(delivery: Delivery, now: datetime, limits: Limits) -> Job | Refusal | 
     job_id, source = job_identity(delivery, body_sha256)
     try:
         _check_envelope(delivery)
-        request = _check_body(delivery.body)
-        drawing = _drawing(request, job_id, limits)
+        drawing = _drawing(_read(delivery.body), job_id, limits)
     except _RefusedError as refused:
+        refusal = Refusal(job_id, body_sha256, refused.fault)
         if not delivery.reply_to:
-            return NobodyToTell(refused.fault.code.value)
-        return Refusal(job_id, refused.fault)
+            return NobodyToTell(refused.fault.code.value, refusal)
+        return refusal
     published, deadline = _times(delivery, now, limits)
     return Job(job_id, source, body_sha256, drawing, published, deadline, delivery.user_id)
+
+
+def read_body(body: bytes) -> GenerationRequest | Fault:
+    """Return the request that a body holds, or what is wrong with it."""
+    try:
+        return _read(body)
+    except _RefusedError as refused:
+        return refused.fault
+
+
+def drawing_of(request: GenerationRequest, job_id: str, limits: Limits) -> Drawing | Fault:
+    """Return what is drawn for a request, or what the model cannot do of it."""
+    try:
+        return _drawing(request, job_id, limits)
+    except _RefusedError as refused:
+        return refused.fault
 
 
 def unaddressable(delivery: Delivery, limits: Limits) -> str | None:
@@ -220,7 +239,7 @@ def _envelope_problems(delivery: Delivery) -> list[Problem]:
     return problems
 
 
-def _check_body(body: bytes) -> GenerationRequest:
+def _read(body: bytes) -> GenerationRequest:
     try:
         fields = json.loads(
             body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_duplicates

@@ -1,13 +1,16 @@
 """The board: what the service shows of itself, as a health page and as gauges."""
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from consumer import VERSION
 from consumer.connection import Broker
+from consumer.depth import Gauge
 from consumer.flights import Flights
+from consumer.forecast import Outlook, usual_wait_s
 from consumer.gpu.process import GpuProcess, GpuState
 from consumer.gpu.protocol import Ready
 from consumer.health import Health, Phase, Snapshot, Vitals, derive
@@ -31,16 +34,26 @@ class Floor:
 
     flights: Flights
     intake: Intake
+    gauge: Gauge
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was set, and does not change."""
+
+    worker: str
+    max_concurrent: int
+    usual: tuple[int, int, int]
+    """Default width and height in pixels, and steps."""
 
 
 class Board:
     """Made anew by `refresh`, in the event loop; the HTTP thread reads the last `snapshot`."""
 
-    def __init__(self, shown: Shown, metrics: Metrics, worker: str, limit: int) -> None:
+    def __init__(self, shown: Shown, metrics: Metrics, facts: Facts) -> None:
         self._shown = shown
         self._metrics = metrics
-        self._worker = worker
-        self._limit = limit
+        self._facts = facts
         self._started = time.monotonic()
         self._counted: dict[str, int] = {}
         """Restarts of the GPU process by reason, as far as the metrics have them."""
@@ -58,6 +71,9 @@ class Board:
         metrics.ready.set(snapshot.health.ready)
         metrics.store_available.set(self._store_problem is None)
         metrics.consuming.set(self._taking)
+        depth = snapshot.outlook.depth
+        metrics.queue_waiting.set(math.nan if depth is None else depth.waiting)
+        metrics.queue_consumers.set(math.nan if depth is None else depth.consumers)
         metrics.tasks.set(len(asyncio.all_tasks()))
         for reason, count in self._shown.gpu.restarts.items():
             metrics.child_restarts.labels(reason).inc(count - self._counted.get(reason, 0))
@@ -86,19 +102,39 @@ class Board:
                 gpu_note=self.gpu_note,
             )
         )
-        return Snapshot(health, self._page(health), time.monotonic())
+        depth = self.floor.gauge.depth if self.floor else None
+        outlook = Outlook(depth, gpu.pace.copy(), self._usual)
+        page = self._page(health, outlook)
+        return Snapshot(health, page, self.phase, outlook, time.monotonic())
 
-    def _page(self, health: Health) -> dict[str, Any]:
+    @property
+    def _usual(self) -> tuple[int, int, int]:
+        ready = self._shown.gpu.ready
+        width, height, steps = self._facts.usual
+        return width, height, steps - (ready.steps_per_forward_less if ready else 0)
+
+    def _page(self, health: Health, outlook: Outlook) -> dict[str, Any]:
         return {
             "version": VERSION,
-            "worker": self._worker,
+            "worker": self._facts.worker,
             "uptime_s": round(time.monotonic() - self._started, 1),
             "ready": health.ready,
             "model": _model(self._shown.gpu.ready),
             "gpu": _gpu(self._shown.gpu),
             "broker": _broker(self._shown.broker),
             "store": {"available": self._store_problem is None, "problem": self._store_problem},
+            "queue": self._queue(outlook),
             "work": self._work(),
+        }
+
+    def _queue(self, outlook: Outlook) -> dict[str, Any]:
+        depth = outlook.depth
+        in_hand = self.floor.intake.in_hand.deliveries if self.floor else 0
+        wait_s = usual_wait_s(in_hand, outlook)
+        return {
+            "waiting": depth.waiting if depth else None,
+            "consumers": depth.consumers if depth else None,
+            "estimated_wait_s": None if wait_s is None else round(wait_s, 2),
         }
 
     def _work(self) -> dict[str, Any]:
@@ -107,7 +143,7 @@ class Board:
         return {
             "taking": self._taking,
             "in_hand": floor.intake.in_hand.deliveries if floor else 0,
-            "limit": self._limit,
+            "limit": self._facts.max_concurrent,
             "last_success": last_success.isoformat() if last_success else None,
         }
 

@@ -5,9 +5,11 @@ from pydantic import ValidationError
 
 from consumer import topology
 from consumer.connection import Session
+from consumer.events import Events
 from consumer.flights import Flights
 from consumer.keeper import Keeper
 from consumer.logs import logger
+from consumer.queries import Queries
 from consumer.topology import MAY_CANCEL_ANY
 from schemas.control import CONTROL_ADAPTER, Cancel, Done
 
@@ -17,9 +19,13 @@ log = logger(__name__)
 class Control:
     """A queue of our own on the exchange `imagegen.control`."""
 
-    def __init__(self, flights: Flights, store: Keeper) -> None:
+    def __init__(
+        self, flights: Flights, store: Keeper, events: Events, queries: Queries
+    ) -> None:
         self._flights = flights
         self._store = store
+        self._events = events
+        self._queries = queries
 
     async def attach(self, session: Session) -> None:
         """Bind an exclusive queue that goes with the connection."""
@@ -40,6 +46,8 @@ class Control:
             await self._cancel(command.job_id, message.user_id)
         elif isinstance(command, Done):
             self._flights.done_elsewhere(command.job_id)
+        else:
+            self._queries.put(command, message)
 
     async def _cancel(self, job_id: str, user_id: str | None) -> None:
         """Stop a job that is here, or remember that it is not wanted.
@@ -51,4 +59,6 @@ class Control:
         here = self._flights.cancel(job_id, user_id, any_job=any_job)
         log.info("cancel_heard", job_id=job_id, here=here)
         if not here:
-            await self._store.remember_cancel(job_id, user_id, any_job=any_job)
+            ended = await self._store.remember_cancel(job_id, user_id, any_job=any_job)
+            if ended:
+                self._events.tell(job_id, "cancelled")

@@ -9,11 +9,12 @@ from typing import Any
 from aio_pika.abc import AbstractIncomingMessage
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
-from consumer import topology
+from consumer import job, topology
 from consumer.admission import Delivery, Limits, job_identity, unaddressable
 from consumer.answers import Answers, Taken, settle
 from consumer.connection import LINK_ERRORS, Session
 from consumer.errors import Fault
+from consumer.flights import Flights
 from consumer.intake import facts
 from consumer.logs import logger
 from consumer.metrics import Metrics
@@ -49,12 +50,14 @@ class Expired:
         self,
         replies: Replies,
         answers: Answers,
+        flights: Flights,
         limits: Limits,
         metrics: Metrics,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._replies = replies
         self._answers = answers
+        self._flights = flights
         self._limits = limits
         self._metrics = metrics
         self._tasks = tasks
@@ -115,7 +118,10 @@ class Expired:
         if unaddressed is not None:
             return await self._replies.park(delivery, unaddressed, patience) is not None
         fault = FAULTS.get(why, OTHER_FAULT)
-        job_id, _ = job_identity(delivery, hashlib.sha256(delivery.body).hexdigest())
+        body_sha256 = hashlib.sha256(delivery.body).hexdigest()
+        job_id, _ = job_identity(delivery, body_sha256)
+        end = job.Expired(fault) if why == "expired" else job.Failed(fault)
+        await self._flights.close_waiting(job_id, body_sha256, end)
         if await self._answers.was_given(delivery, job_id, again=True):
             log.info("dead_letter_answered_before", job_id=job_id)
             return True

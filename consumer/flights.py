@@ -66,6 +66,8 @@ class Flight:
     """The reply queues that wait; empty string: it will be fetched by its id."""
     stop: Stop = field(default_factory=Stop)
     on_gpu: bool = False
+    step: int | None = None
+    """Denoising steps done, of the attempt of the moment."""
     outcome: "asyncio.Future[Outcome]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -120,6 +122,23 @@ class Flights:
         else:
             log.warning("cancel_not_allowed", job_id=job_id, user_id=user_id)
         return True
+
+    async def close_waiting(self, job_id: str, body_sha256: str, outcome: Outcome) -> bool:
+        """Give a job its end that waits in the store and is not run; False if none waits."""
+        closed = await self._crew.store.close_waiting(job_id, body_sha256, outcome)
+        news = _NEWS.get(type(outcome))
+        if closed and news is not None:
+            self._crew.events.tell(job_id, news)
+        return closed
+
+    def here(self, job_id: str) -> bool:
+        """Whether a job is under way here."""
+        return job_id in self._flights
+
+    def step(self, job_id: str) -> int | None:
+        """Return how many denoising steps of a job are done; None where it is not drawn here."""
+        flight = self._flights.get(job_id)
+        return None if flight is None else flight.step
 
     def done_elsewhere(self, job_id: str) -> None:
         """Wake who waits for another consumer's end of this job."""
@@ -256,16 +275,15 @@ class Flights:
 
         def on_start() -> None:
             flight.on_gpu = True
+            flight.step = 0
             log.info("started", job_id=job.id, attempt=begun.attempt)
             crew.events.tell(job.id, "running", 0, steps)
 
-        outcome = await crew.runner.execute(
-            job,
-            begun,
-            flight.stop,
-            on_start,
-            lambda step, steps: crew.events.tell(job.id, "step", step, steps),
-        )
+        def on_step(step: int, steps: int) -> None:
+            flight.step = step
+            crew.events.tell(job.id, "step", step, steps)
+
+        outcome = await crew.runner.execute(job, begun, flight.stop, on_start, on_step)
         counts = await crew.store.finish(job.id, outcome)
         log.info("ended", job_id=job.id, outcome=type(outcome).__name__.lower(), counts=counts)
         self._tell(job, outcome)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
+from consumer.forecast import Outlook
 from consumer.gpu.process import GpuState
 
 LOOP_STALL_S = 15.0
@@ -91,6 +92,9 @@ class Snapshot:
 
     health: Health
     page: dict[str, Any]
+    phase: Phase
+    outlook: Outlook
+    """For the forecasts of jobs."""
     beat: float
     """Monotonic seconds at which the event loop made it."""
 

@@ -13,8 +13,6 @@ from PIL import Image
 
 from schemas.request import OutputFormat
 
-MIME = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
-
 Metadata = Mapping[str, str | int | float]
 """What is embedded. Holds no job id and no time: the same request gives the same bytes."""
 

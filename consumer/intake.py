@@ -177,19 +177,34 @@ class Intake:
             log.exception("admission_broke", body_bytes=len(taken.delivery.body))
             return taken.delivery.receipt_id, Failed(DEFECT)
         if isinstance(decision, NobodyToTell):
-            return "", Unanswerable(decision.reason)
+            return await self._leave_word(decision)
         job_id = decision.job_id if isinstance(decision, Refusal) else decision.id
         delivery, answers = taken.delivery, self._desk.answers
         if await answers.was_given(delivery, job_id, again=delivery.redelivered):
             return job_id, AnsweredBefore()
         match decision:
-            case Refusal(fault=fault):
-                return job_id, Refused(fault)
+            case Refusal():
+                return job_id, await self._refuse(decision)
             case Job() as job if self._may_take:
                 return job_id, await self._desk.flights.outcome(job, delivery)
             case Job():
                 return job_id, GivenBack()
         assert_never(decision)
+
+    async def _leave_word(self, nobody: NobodyToTell) -> tuple[str, Outcome]:
+        """Tell in the store what nobody can be told: there somebody may look for this job."""
+        refusal = nobody.refusal
+        if refusal is not None and await self._desk.flights.close_waiting(
+            refusal.job_id, refusal.body_sha256, Refused(refusal.fault)
+        ):
+            return refusal.job_id, Refused(refusal.fault)
+        return "", Unanswerable(nobody.reason)
+
+    async def _refuse(self, refusal: Refusal) -> Outcome:
+        """Refuse, also in the store where the job waits."""
+        outcome = Refused(refusal.fault)
+        await self._desk.flights.close_waiting(refusal.job_id, refusal.body_sha256, outcome)
+        return outcome
 
 
 def facts(message: AbstractIncomingMessage) -> Delivery:

@@ -8,7 +8,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from consumer.job import Job, Outcome
 from consumer.logs import logger
-from consumer.store import RENEW_EVERY_S, Begun, Store, StoreLostError
+from consumer.store import (
+    RENEW_EVERY_S,
+    Begun,
+    Line,
+    Record,
+    Store,
+    StoreLostError,
+    Wanted,
+)
 
 log = logger(__name__)
 
@@ -66,10 +74,19 @@ class Keeper:
 
         return await self._now_or_later(count, late=known + 1)
 
-    async def remember_cancel(self, job_id: str, user_id: str | None, *, any_job: bool) -> None:
-        """Let a job that was not seen yet die on arrival, if this user may have that."""
-        await self._now_or_later(
-            lambda: self._store.remember_cancel(job_id, user_id, any_job=any_job), late=None
+    async def remember_cancel(self, job_id: str, user_id: str | None, *, any_job: bool) -> bool:
+        """Let a job that was not seen yet die on arrival, if this user may have that.
+
+        True if it waited for its turn and so has ended.
+        """
+        return await self._now_or_later(
+            lambda: self._store.remember_cancel(job_id, user_id, any_job=any_job), late=False
+        )
+
+    async def close_waiting(self, job_id: str, body_sha256: str, outcome: Outcome) -> bool:
+        """Write the end of a job that waits, now or later; False if none does."""
+        return await self._now_or_later(
+            lambda: self._store.close_waiting(job_id, body_sha256, outcome), late=False
         )
 
     async def answered(self, job_id: str, address: str) -> None:
@@ -83,6 +100,18 @@ class Keeper:
         except StoreLostError as error:
             self._lose(error)
             return False
+
+    async def find(self, job_id: str) -> Record | None:
+        """Return what is known of a job. Raises StoreLostError."""
+        return await self._store.find(job_id)
+
+    async def recent(self, wanted: Wanted) -> list[Record]:
+        """Return some jobs, the newest first. Raises StoreLostError."""
+        return await self._store.recent(wanted)
+
+    async def line(self) -> Line:
+        """Return what waits and what runs. Raises StoreLostError."""
+        return await self._store.line()
 
     async def _now_or_later(self, write: Callable[[], Awaitable[T]], late: T) -> T:
         """Write now and return what the store says; else remember it, and return `late`."""

@@ -113,6 +113,27 @@ class Metrics:
         self.tasks = Gauge(
             "imagegen_tasks", "Tasks of the service's event loop.", registry=registry
         )
+        self.queue_waiting = Gauge(
+            "imagegen_queue_waiting",
+            "Requests that wait in the queue; NaN while the broker cannot be asked.",
+            registry=registry,
+        )
+        self.queue_consumers = Gauge(
+            "imagegen_queue_consumers",
+            "Consumers of the queue, on all machines; NaN as above.",
+            registry=registry,
+        )
+        self.http_requests = Counter(
+            "imagegen_http_requests",
+            "HTTP requests to the job API, by the path's template and the status.",
+            ["method", "path", "status"],
+            registry=registry,
+        )
+        self.http_waiting = Gauge(
+            "imagegen_http_waiting",
+            "HTTP callers that wait for a picture or follow a job.",
+            registry=registry,
+        )
         ProcessCollector(registry=registry)
         self.queue_wait = Histogram(
             "imagegen_queue_wait_seconds",

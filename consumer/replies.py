@@ -18,7 +18,6 @@ from aio_pika import DeliveryMode
 from consumer.admission import Accept, Delivery
 from consumer.connection import Broker, BrokerBrokeError, LinkLostError, Published
 from consumer.errors import Fault
-from consumer.images import MIME
 from consumer.job import Succeeded
 from consumer.logs import logger
 from consumer.presence import DIRECT_REPLY_TO, is_forged
@@ -31,6 +30,7 @@ from schemas.reply import (
     RESULT_TYPE,
     ResultFacts,
 )
+from schemas.request import MEDIA_TYPES
 
 log = logger(__name__)
 
@@ -101,7 +101,7 @@ def result_message(
     return _message(
         body,
         RESULT_TYPE,
-        MIME[facts.format] if raw else "application/json",
+        MEDIA_TYPES[facts.format] if raw else "application/json",
         result_headers(facts) if raw else {},
     )
 

@@ -14,13 +14,15 @@ from yarl import URL
 from consumer import VERSION, guard, topology
 from consumer.admission import Limits
 from consumer.answers import Answers
-from consumer.board import Board, Floor, Shown
+from consumer.board import Board, Facts, Floor, Shown
 from consumer.connection import Broker, Session
 from consumer.control import Control
+from consumer.depth import Gauge
 from consumer.errors import EXIT_CONFIG, EXIT_TEMPORARY, StartRefusedError
 from consumer.events import Events
 from consumer.expired import Expired
 from consumer.flights import Crew, Flights
+from consumer.forecast import Outlook
 from consumer.gpu.process import (
     GpuDefunctError,
     GpuLimits,
@@ -29,7 +31,9 @@ from consumer.gpu.process import (
 )
 from consumer.gpu.protocol import Load, Ready
 from consumer.health import Phase
-from consumer.http.probes import routes
+from consumer.http.application import DOCUMENTS, OPEN_PATHS, application
+from consumer.http.face import Face, Surroundings
+from consumer.http.safety import LOOPBACK_NAMES, Rules
 from consumer.http.server import HttpServer
 from consumer.intake import Desk, Intake
 from consumer.keeper import Keeper
@@ -37,10 +41,12 @@ from consumer.logs import configure, logger
 from consumer.metrics import Metrics
 from consumer.presence import Presence
 from consumer.provision import Provision
+from consumer.queries import Queries
 from consumer.replies import Replies
 from consumer.runner import Runner, Style
 from consumer.settings import Settings
 from consumer.store import Store, StoreLostError
+from imagegen_client import ImageClient
 
 log = logger(__name__)
 
@@ -74,11 +80,14 @@ class Service:
         self._broker = Broker(settings.amqp_url.get_secret_value(), settings.worker_name)
         self._broker.on_change(self._broker_changed)
         shown = Shown(self._gpu, self._broker, self._keeper)
-        self._board = Board(shown, self._metrics, settings.worker_name, settings.max_concurrent)
+        usual = (settings.default_width, settings.default_height, settings.inference_steps)
+        facts = Facts(settings.worker_name, settings.max_concurrent, usual)
+        self._board = Board(shown, self._metrics, facts)
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
-        pages = routes(lambda: self._board.snapshot, self._metrics)
-        self._http = HttpServer(settings.host, settings.port, pages)
+        face = self._face()
+        app = application(face, _rules(settings))
+        self._http = HttpServer(settings.host, settings.port, app, face.close)
 
     async def run(self) -> int:
         """Serve until a signal. Returns the exit code."""
@@ -102,6 +111,23 @@ class Service:
         finally:
             await self._shut()
         return exit_code
+
+    def _face(self) -> Face:
+        """Make the job API: a client of the queue, with a store of its own in its own thread."""
+        settings = self._settings
+        around = Surroundings(
+            snapshot=lambda: self._board.snapshot,
+            limits=lambda: _limits(settings, self._gpu.ready),
+            metrics=self._metrics,
+        )
+        # The consumer's own user may declare no queue but one that the broker names.
+        own = settings.http_amqp_url
+        client = ImageClient(
+            (own or settings.amqp_url).get_secret_value(),
+            reply_queue="durable" if own else "exclusive",
+        )
+        store = Store(settings.store, f"{settings.worker_name}/http-{secrets.token_hex(8)}")
+        return Face(around, store, client, settings.http_max_waiting)
 
     # ------------------------------------------------------------ start
 
@@ -181,16 +207,19 @@ class Service:
                 on_change=self._board.refresh,
             )
         )
-        expired = Expired(replies, answers, limits, metrics, tasks)
+        expired = Expired(replies, answers, flights, limits, metrics, tasks)
+        gauge = Gauge(tasks)
+        queries = Queries(keeper, flights, self._broker, self._outlook, tasks)
         for attachment in (
             self._provision,
             events.attach,
-            Control(flights, keeper).attach,
+            Control(flights, keeper, events, queries).attach,
             expired.attach,
+            gauge.attach,
             intake.attach,
         ):
             self._broker.attach(attachment)
-        return Floor(flights, intake)
+        return Floor(flights, intake, gauge)
 
     async def _mind_the_gate(self, floor: Floor) -> None:
         """Take work exactly while it can be done: the GPU works and the store can be written."""
@@ -278,8 +307,13 @@ class Service:
 
     async def _beat(self) -> None:
         while True:
+            if not self._http.running:
+                raise RuntimeError("the HTTP thread has ended")
             self._board.refresh()
             await asyncio.sleep(SNAPSHOT_EVERY_S)
+
+    def _outlook(self) -> Outlook:
+        return self._board.snapshot.outlook
 
     def _changed(self) -> None:
         """Look again whether we may take work."""
@@ -348,14 +382,25 @@ def _gpu_limits(settings: Settings) -> GpuLimits:
     )
 
 
-def _limits(settings: Settings, ready: Ready) -> Limits:
+def _rules(settings: Settings) -> Rules:
+    token = settings.api_token
+    return Rules(
+        hosts=LOOPBACK_NAMES | settings.host_names,
+        token=None if token is None else token.get_secret_value().encode(),
+        open_paths=OPEN_PATHS,
+        tokenless_paths=DOCUMENTS,
+    )
+
+
+def _limits(settings: Settings, ready: Ready | None) -> Limits:
+    """Return the limits; while the model loads, those that any model has."""
     return Limits(
         default_width=settings.default_width,
         default_height=settings.default_height,
         default_steps=settings.inference_steps,
         guidance_scale=settings.guidance_scale,
-        steps_per_forward_less=ready.steps_per_forward_less,
-        size_multiple=ready.size_multiple,
+        steps_per_forward_less=ready.steps_per_forward_less if ready else 0,
+        size_multiple=ready.size_multiple if ready else 1,
         default_deadline=timedelta(seconds=settings.default_deadline_s),
         reply_to_allow=re.compile(settings.reply_to_allow),
         own_objects=topology.OWN_OBJECTS,

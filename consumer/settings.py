@@ -1,6 +1,7 @@
 """The settings: one frozen value, read once, cross-checked, the only reader of the environment."""
 
 import difflib
+import ipaddress
 import os
 import re
 import socket
@@ -15,6 +16,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -30,6 +32,14 @@ OUTSIDE = {"VARIANT", "TORCH_INDEX"}
 """Names with our prefix that `control.sh` and the image build read, not the service."""
 
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host; a name other than localhost may be anything."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class SettingsError(Exception):
@@ -51,6 +61,17 @@ class Settings(BaseModel):
     """Address of the HTTP face."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8034
     """Port of the HTTP face; 0 takes a free one and logs it."""
+
+    api_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    """What callers of the job API have to show as a bearer token, 16 characters or more."""
+    allowed_hosts: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]*(,[A-Za-z0-9_.:-]+)*$")
+    ] = ""
+    """More names, comma-separated, under which the job API may be called; loopback always may."""
+    http_amqp_url: SecretStr | None = None
+    """The broker with a user for the HTTP face, such as `imagegen-http`; unset: that of AMQP_URL."""
+    http_max_waiting: Annotated[int, Field(ge=1, le=10_000)] = 256
+    """HTTP callers that may wait for a picture or follow a job at once."""
 
     model: str = "Tongyi-MAI/Z-Image-Turbo"
     """A Hugging Face id, a folder with a diffusers pipeline, or `builtin` for the small model."""
@@ -125,12 +146,13 @@ class Settings(BaseModel):
     )
     """Told in replies and events; the machine's name by default."""
 
-    @field_validator("amqp_url")
+    @field_validator("amqp_url", "http_amqp_url")
     @classmethod
-    def _speaks_amqp(cls, url: SecretStr) -> SecretStr:
-        if url.get_secret_value().split("://")[0] not in {"amqp", "amqps"}:
+    def _speaks_amqp(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is not None and url.get_secret_value().split("://")[0] not in {"amqp", "amqps"}:
             raise _disagree(
-                f"{PREFIX}AMQP_URL is no amqp:// or amqps:// URL. Give amqp://user:password@host:5672/vhost."
+                f"{PREFIX}{str(info.field_name).upper()} is no amqp:// or amqps:// URL. "
+                "Give amqp://user:password@host:5672/vhost."
             )
         return url
 
@@ -152,7 +174,18 @@ class Settings(BaseModel):
                 f"{PREFIX}JOB_TIMEOUT_S ({self.job_timeout_s:g}) is above {PREFIX}DEFAULT_DEADLINE_S "
                 f"({self.default_deadline_s:g}): a job would expire first. Lower the one or raise the other."
             )
+        if self.api_token is None and not is_loopback(self.host):
+            raise _disagree(
+                f"{PREFIX}HOST ({self.host}) can be reached from other machines, and without "
+                f"{PREFIX}API_TOKEN anybody could have pictures drawn. Set a token, or the host to "
+                "127.0.0.1."
+            )
         return self
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """Return the names, beside loopback's, under which the job API may be called."""
+        return frozenset({self.host, *self.allowed_hosts.lower().split(",")} - {""})
 
     @property
     def store(self) -> str:
@@ -236,7 +269,7 @@ def _read_file(
         sentences.append(f"{what} that cannot be read: {reason}.")
 
 
-_COMPARED = {"job_timeout_s", "default_deadline_s"}
+_COMPARED = {"job_timeout_s", "default_deadline_s", "host", "api_token"}
 """The fields of rules that hold between fields."""
 
 

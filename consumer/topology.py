@@ -83,7 +83,8 @@ USERS = (
         # Reply queues stand in `write` only so that their existence may be asked for (from 4.3.1).
         # `imagegen` and `imagegen.parking`: `imagegen parking` reads it and publishes again.
         write=rf"^(amq\.default|imagegen|imagegen\.events|imagegen\.control|{_CALLER_QUEUES})$",
-        read=r"^(imagegen\.(requests|expired|parking|control)|amq\.gen-.*)$",
+        # The events are for the HTTP face, where it has no user of its own.
+        read=r"^(imagegen\.(requests|expired|parking|control|events)|amq\.gen-.*)$",
     ),
     User(
         "chat-backend",

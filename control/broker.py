@@ -64,6 +64,7 @@ class Broker:
             return {}
         return {
             f"{PREFIX}AMQP_URL": self.node.amqp_url("imagegen-consumer"),
+            f"{PREFIX}HTTP_AMQP_URL": self.node.amqp_url("imagegen-http"),
             f"{PREFIX}MANAGEMENT_URL": self.node.management_url("monitoring"),
         }
 

@@ -15,6 +15,8 @@ from control.say import note
 from control.state import Clone, read_record, write_private
 from control.torch_build import Variant, guess_variant, wanted_variant
 
+API_TOKEN = "api-token"  # noqa: S105 - a name
+"""Not a user of the broker: what callers of the HTTP job API show."""
 _DEVICES = {"VIDEO_GID": "dri/card*", "RENDER_GID": "kfd"}
 """Whose group a container has to be in, by the name that docker-compose.yml reads from .env."""
 
@@ -28,18 +30,22 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     users = (RABBITMQ / "users.json").read_text(encoding="utf-8")
-    passwords = _passwords(folder / "passwords.json", definitions.user_names(users))
+    names = definitions.user_names(users)
+    passwords = _passwords(folder / "passwords.json", [*names, API_TOKEN])
     hashes = {
-        name: definitions.password_hash(password, secrets.token_bytes(4))
-        for name, password in passwords.items()
+        name: definitions.password_hash(passwords[name], secrets.token_bytes(4))
+        for name in names
     }
     backend = f"chat-backend:{passwords['chat-backend']}"
     write_private(folder / "chat_backend_url", f"amqp://{backend}@127.0.0.1:5672/imagegen\n")
     consumer = f"imagegen-consumer:{passwords['imagegen-consumer']}"
     monitoring = f"monitoring:{passwords['monitoring']}"
+    http = f"imagegen-http:{passwords['imagegen-http']}"
     for name, text in {
         "rabbitmq_users.json": definitions.users(users, hashes),
         "image_gen_amqp_url": f"amqp://{consumer}@rabbitmq:5672/imagegen\n",
+        "image_gen_http_amqp_url": f"amqp://{http}@rabbitmq:5672/imagegen\n",
+        "image_gen_api_token": f"{passwords[API_TOKEN]}\n",
         "image_gen_management_url": f"http://{monitoring}@rabbitmq:15672\n",
     }.items():
         write_private(folder / name, text)

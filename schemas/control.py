@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from schemas.base import Contract, JobId
-from schemas.status import DEFAULT_PAGE, MAX_PAGE
+from schemas.status import CURSOR_PATTERN, DEFAULT_PAGE, MAX_PAGE
 
 CONTROL_TYPE = "imagegen.control.v1"
 STATUS_TYPE = "imagegen.status.v1"
@@ -40,7 +40,7 @@ class JobsQuery(Contract):
 
     op: Literal["jobs"]
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
-    before: str | None = None
+    before: Annotated[str, Field(pattern=CURSOR_PATTERN)] | None = None
     """`next` of the list that this one continues."""
 
 

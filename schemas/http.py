@@ -13,9 +13,6 @@ DEADLINE_HEADER = "X-Deadline-Seconds"
 MAX_DEADLINE_S = 86_400
 """The most patience that a request may have, in seconds."""
 
-MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
-"""By `output_format`."""
-
 
 class Accepted(Contract):
     """The answer to `POST /generate/async`: the job is in the queue, and this is where to ask."""

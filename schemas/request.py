@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from schemas.base import Contract
@@ -21,6 +21,11 @@ MIN_STEPS, MAX_STEPS = 2, 51
 MAX_GUIDANCE = 30.0
 
 OutputFormat = Literal["png", "webp", "jpeg"]
+MEDIA_TYPES: dict[OutputFormat, str] = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "jpeg": "image/jpeg",
+}
 
 
 def _clean_prompt(prompt: str) -> str:
@@ -39,7 +44,16 @@ def _clean_prompt(prompt: str) -> str:
 Prompt = Annotated[
     str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS), AfterValidator(_clean_prompt)
 ]
-Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
+
+
+def _whole(value: object) -> object:
+    """JSON knows one kind of number, and JSON Schema takes 512.0 for an integer: so do we."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Last in the list, yet called first: in front of the bounds it would hide them from the schema.
+WHOLE = BeforeValidator(_whole)
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE), WHOLE]
 
 
 class GenerationRequest(Contract):
@@ -51,11 +65,11 @@ class GenerationRequest(Contract):
     """Pixels. Seven sizes are drawn exactly; others go to the nearest multiple of 64."""
     height: Side | None = None
     """Pixels; see `width`."""
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None = None
     """Same seed, same picture. Null: derived from the job id and told in the reply."""
     output_format: OutputFormat = "png"
     """The codec of the picture."""
-    num_inference_steps: Annotated[int, Field(ge=MIN_STEPS, le=MAX_STEPS)] | None = None
+    num_inference_steps: Annotated[int, Field(ge=MIN_STEPS, le=MAX_STEPS), WHOLE] | None = None
     """As on the model's card; Z-Image runs one forward fewer (9 means 8)."""
     guidance_scale: (
         Annotated[float, Field(ge=0.0, le=MAX_GUIDANCE, allow_inf_nan=False)] | None

@@ -13,6 +13,8 @@ JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "exp
 MAX_PAGE = 200
 """The most jobs of one list."""
 DEFAULT_PAGE = 50
+CURSOR_PATTERN = r"^[0-9]{1,15}\.[A-Za-z0-9_-]{1,128}$"
+"""What continues a list: when its last job was published, in ms since 1970, and the job's id."""
 
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -70,5 +72,5 @@ class JobList(Contract):
     """Some jobs, the newest first."""
 
     jobs: tuple[JobStatus, ...]
-    next: str | None = None
+    next: Annotated[str, Field(pattern=CURSOR_PATTERN)] | None = None
     """What to give as `before` for the jobs before these; null where there are none."""

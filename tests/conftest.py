@@ -97,6 +97,7 @@ def serve(broker, tmp_path, data_dir):
         builtin = settings.pop("builtin", False)
         defaults = {
             "AMQP_URL": broker.url("imagegen-consumer"),
+            "HTTP_AMQP_URL": broker.url("imagegen-http"),
             "PORT": 0,
             "DATA_DIR": data_dir if builtin else tmp_path / "data",
             "STORE_URL": f"sqlite:///{tmp_path / 'jobs.sqlite'}",

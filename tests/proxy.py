@@ -1,4 +1,4 @@
-"""A TCP proxy that reads AMQP frames as they pass, writes them down, and can hold some back."""
+"""A TCP proxy that reads AMQP frames as they pass, writes them down, and can lose or hold them."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,11 @@ class Seen:
 
 
 class FrameProxy:
-    """Listens on loopback and forwards to the broker of a URL, frame by frame."""
+    """Listens on loopback and forwards to the broker of a URL, frame by frame.
+
+    `passing` cleared makes it a black hole; `swallowing` is set once a frame has gone into it,
+    and `dialled` with each connection that is asked for.
+    """
 
     def __init__(self, url):
         self._target = urllib.parse.urlsplit(url)
@@ -28,6 +32,11 @@ class FrameProxy:
         self.holding = None
         self.held = asyncio.Event()
         self.released = asyncio.Event()
+        self.passing = asyncio.Event()
+        self.passing.set()
+        self.swallowing = asyncio.Event()
+        self.dialled = asyncio.Event()
+        self.dropping = None
         self._news = asyncio.Condition()
         self._count = 0
         self._tasks = set()
@@ -53,6 +62,10 @@ class FrameProxy:
     def hold(self, sender, method):
         """Hold back this method from now on, until `released` is set."""
         self.holding = (sender, method)
+
+    def drop(self, sender, method):
+        """Note this method from now on, and never hand it on."""
+        self.dropping = (sender, method)
 
     def refuse(self):
         """Take no connection from now on."""
@@ -82,6 +95,7 @@ class FrameProxy:
         ]
 
     async def _serve(self, reader, writer):
+        self.dialled.set()
         if self._refusing:
             writer.transport.abort()
             return
@@ -110,10 +124,17 @@ class FrameProxy:
                 head = await reader.readexactly(7)
                 kind, _, size = struct.unpack(">BHI", head)
                 body = await reader.readexactly(size + 1)
-                if kind == 1:
-                    await self._note(Seen(number, sender, struct.unpack(">HH", body[:4])))
-                writer.write(head + body)
-                await writer.drain()
+                if not self.passing.is_set():
+                    self.swallowing.set()
+                    await self.passing.wait()
+                seen = (
+                    Seen(number, sender, struct.unpack(">HH", body[:4])) if kind == 1 else None
+                )
+                if seen is not None:
+                    await self._note(seen)
+                if seen is None or (sender, seen.method) != self.dropping:
+                    writer.write(head + body)
+                    await writer.drain()
         finally:
             writer.close()
 

@@ -129,9 +129,11 @@ def test_a_bad_request_is_refused_with_code_and_field(body, facts, code, field):
 
 @pytest.mark.parametrize(("body", "facts", "code", "field"), REFUSED.values(), ids=REFUSED)
 def test_a_bad_request_of_nobody_is_for_the_parking_queue(body, facts, code, field):
-    """Without a reply_to there is nobody to tell: the code is the reason for parking."""
+    """Without a reply_to there is nobody to tell: parked for the code, told where it is stored."""
     bad = delivery(body, **{**facts, "reply_to": None})
-    assert admit(bad, NOW, LIMITS) == NobodyToTell(code), field
+    decision = admit(bad, NOW, LIMITS)
+    assert isinstance(decision, NobodyToTell), field
+    assert (decision.reason, decision.refusal.fault.code) == (code, code)
 
 
 @pytest.mark.parametrize(

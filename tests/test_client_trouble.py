@@ -1,10 +1,8 @@
 """The client in trouble: whatever is lost on the way, its caller gets one answer, never silence."""
 
 import asyncio
-import contextlib
 import json
 import subprocess
-import urllib.parse
 from types import SimpleNamespace
 from urllib.parse import quote
 
@@ -31,154 +29,19 @@ from imagegen_client import session as session_module
 from imagegen_client.errors import error_from_reply
 from schemas import ERRORS
 from tests.conftest import VHOST
-from tests.proxy import BASIC_ACK, BASIC_PUBLISH, FrameProxy, Seen
+from tests.impostor import fill, in_the_services_place
+from tests.proxy import BASIC_ACK, BASIC_PUBLISH, FrameProxy
 from tests.test_client import under_way
-from tests.test_contract import RESULT
 
 BASIC_NACK = (60, 120)
 RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 SMALL = {"width": 256, "height": 256}
 
 
-class Blip:
-    """A TCP proxy to the broker of a URL that can cut, refuse, and swallow."""
-
-    def __init__(self, url):
-        self._target = urllib.parse.urlsplit(url)
-        self._tasks = set()
-        self._ends = set()
-        self.refusing = False
-        self.passing = asyncio.Event()
-        self.passing.set()
-        self.dialled = asyncio.Event()
-        self.swallowing = asyncio.Event()
-
-    async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_):
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def url(self):
-        port = self._server.sockets[0].getsockname()[1]
-        user = f"{self._target.username}:{self._target.password}"
-        return f"amqp://{user}@127.0.0.1:{port}{self._target.path}"
-
-    def cut(self):
-        """Drop every connection, as a restarted router would."""
-        for end in self._ends:
-            end.transport.abort()
-
-    async def _serve(self, reader, writer):
-        self._tasks.add(asyncio.current_task())
-        self.dialled.set()
-        if self.refusing:
-            writer.transport.abort()
-            return
-        near, far = await asyncio.open_connection("127.0.0.1", self._target.port)
-        self._ends |= {writer, far}
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            await asyncio.gather(self._pump(reader, far), self._pump(near, writer))
-        for end in (far, writer):
-            end.transport.abort()
-            self._ends.discard(end)
-
-    async def _pump(self, reader, writer):
-        while chunk := await reader.read(65536):
-            if not self.passing.is_set():
-                self.swallowing.set()
-                await self.passing.wait()
-            writer.write(chunk)
-            await writer.drain()
-
-
-class Withholding(FrameProxy):
-    """Keeps the broker's confirms to itself, and lets all else pass."""
-
-    async def _pump(self, number, sender, reader, writer):
-        while True:
-            head = await reader.readexactly(7)
-            body = await reader.readexactly(int.from_bytes(head[3:]) + 1)
-            method = (int.from_bytes(body[:2]), int.from_bytes(body[2:4]))
-            if head[0] == 1:
-                await self._note(Seen(number, sender, method))
-            if (head[0], sender, method) != (1, "broker", BASIC_ACK):
-                writer.write(head + body)
-                await writer.drain()
-
-
-class Impostor:
-    """Answers requests in the service's place, and hears what is broadcast to it."""
-
-    def __init__(self, channel, requests, control):
-        self._channel = channel
-        self._queue = requests
-        self._tag = None
-        self._requests = asyncio.Queue()
-        self._control = control
-
-    async def start(self):
-        self._tag = await self._queue.consume(self._requests.put, no_ack=True)
-        return self
-
-    async def stop(self):
-        await self._queue.cancel(self._tag)
-
-    async def request(self):
-        async with asyncio.timeout(30):
-            return await self._requests.get()
-
-    async def called_off(self):
-        """The next message to every consumer."""
-        async with asyncio.timeout(30):
-            return await self._control.get()
-
-    def nothing_more(self):
-        return self._requests.empty()
-
-    async def draw(self, request, seed=1, **changes):
-        body = json.dumps({**json.loads(RESULT), "seed": seed}).encode()
-        return await self._reply(request, body, "imagegen.result.v1", **changes)
-
-    async def fail(self, request, code):
-        error = {"code": code, "message": "No.", "retryable": ERRORS[code].retryable}
-        body = json.dumps({"success": False, "error": error}).encode()
-        return await self._reply(request, body, "imagegen.error.v1")
-
-    async def _reply(self, request, body, message_type, correlation_id=None):
-        message = aio_pika.Message(
-            body,
-            correlation_id=correlation_id or request.correlation_id,
-            type=message_type,
-            message_id="reply",
-            delivery_mode=2,
-        )
-        return await self._channel.default_exchange.publish(message, request.reply_to)
-
-    async def tell(self, job_id, state, step=0):
-        events = await self._channel.get_exchange("imagegen.events", ensure=False)
-        body = json.dumps({"job_id": job_id, "state": state, "step": step, "steps": 8})
-        await events.publish(aio_pika.Message(body.encode()), f"job.{state}.{job_id}")
-
-
 @pytest.fixture
 async def impostor(broker):
-    broker.purge()
-    connection = await aio_pika.connect(broker.url("imagegen-consumer"))
-    async with connection:
-        channel = await connection.channel()
-        heard = asyncio.Queue()
-        control = await channel.declare_queue("", exclusive=True)
-        await control.bind("imagegen.control")
-        await control.consume(heard.put, no_ack=True)
-        requests = await channel.get_queue("imagegen.requests", ensure=False)
-        yield await Impostor(channel, requests, heard).start()
-    broker.purge()
+    async with in_the_services_place(broker) as impostor:
+        yield impostor
 
 
 @pytest.fixture
@@ -188,33 +51,20 @@ async def client(broker):
 
 
 @pytest.fixture
-async def blip(broker):
-    async with Blip(broker.url()) as blip:
-        yield blip
-
-
-@pytest.fixture
 async def proxy(broker):
     async with FrameProxy(broker.url()) as proxy:
         yield proxy
 
 
-async def _fill(channel):
-    exchange = await channel.get_exchange("imagegen", ensure=False)
-    for number in range(20):
-        message = aio_pika.Message(b"{}", message_id=str(number))
-        await exchange.publish(message, "imagegen.requests")
-
-
 # ---------------------------------------------------------------- the reply queue is lost
 
 
-async def test_with_an_exclusive_reply_queue_a_lost_connection_is_asked_over(impostor, blip):
+async def test_with_an_exclusive_reply_queue_a_lost_connection_is_asked_over(impostor, proxy):
     """The queue went with the connection: the same id and body, another queue, less patience."""
-    async with ImageClient(blip.url, reply_queue="exclusive") as client:
+    async with ImageClient(proxy.url, reply_queue="exclusive") as client:
         async with under_way(client, "x", job_id="kept") as picture:
             first = await impostor.request()
-            blip.cut()
+            proxy.cut()
             second = await impostor.request()
             await impostor.draw(second)
             assert (await picture).seed == 1
@@ -225,16 +75,16 @@ async def test_with_an_exclusive_reply_queue_a_lost_connection_is_asked_over(imp
         assert second.expiration < first.expiration
 
 
-async def test_nothing_is_drawn_twice_for_it(service, blip, gate):
+async def test_nothing_is_drawn_twice_for_it(service, proxy, gate):
     """The service joins the job that runs; the caller gets the picture of the first attempt."""
     async with (
-        ImageClient(blip.url, reply_queue="exclusive") as client,
+        ImageClient(proxy.url, reply_queue="exclusive") as client,
         under_way(client, f"wait={gate.path}", job_id="joined", **SMALL) as picture,
     ):
         await asyncio.to_thread(service.wait, "started", job_id="joined")
         await asyncio.to_thread(gate.reached)
         before = (await client._link.session()).reply_to
-        blip.cut()
+        proxy.cut()
         await before.lost.wait()
         gate.open()
         assert (await picture).attempt == 1
@@ -242,31 +92,31 @@ async def test_nothing_is_drawn_twice_for_it(service, blip, gate):
     assert len([record for record in service.records if record.get("event") == "started"]) == 1
 
 
-async def test_a_durable_reply_queue_survives_a_blip(impostor, blip):
+async def test_a_durable_reply_queue_survives_a_blip(impostor, proxy):
     """A reply that was sent while the client was away is there when it is back; nobody asks twice."""
-    async with ImageClient(blip.url) as client, under_way(client, "x") as picture:
+    async with ImageClient(proxy.url) as client, under_way(client, "x") as picture:
         request = await impostor.request()
-        blip.refusing = True
-        blip.dialled.clear()
-        blip.cut()
-        await blip.dialled.wait()
+        proxy.refuse()
+        proxy.dialled.clear()
+        proxy.cut()
+        await proxy.dialled.wait()
         await impostor.draw(request)
-        blip.refusing = False
+        proxy.accept()
         assert (await picture).seed == 1
         assert impostor.nothing_more()
         assert client.duplicates == 0
 
 
 async def test_a_durable_reply_queue_that_is_gone_afterwards_is_asked_over(
-    impostor, blip, broker
+    impostor, proxy, broker
 ):
     """Expired or deleted while the client was away, with the reply in it: asked again."""
-    async with ImageClient(blip.url) as client, under_way(client, "x") as picture:
+    async with ImageClient(proxy.url) as client, under_way(client, "x") as picture:
         first = await impostor.request()
-        blip.refusing = True
-        blip.cut()
+        proxy.refuse()
+        proxy.cut()
         await asyncio.to_thread(_delete_queue, broker, first.reply_to)
-        blip.refusing = False
+        proxy.accept()
         second = await impostor.request()
         assert (first.message_id, first.body) == (second.message_id, second.body)
         assert first.reply_to != second.reply_to
@@ -275,20 +125,20 @@ async def test_a_durable_reply_queue_that_is_gone_afterwards_is_asked_over(
 
 
 async def test_a_reply_queue_that_may_not_be_read_any_more_is_asked_over(
-    impostor, blip, broker
+    impostor, proxy, broker
 ):
     """Whatever the broker has against the old name: a new one is taken, and nobody waits on it."""
     async with (
-        ImageClient(blip.url) as client,
+        ImageClient(proxy.url) as client,
         under_way(client, "x") as picture,
         await aio_pika.connect(broker.url()) as other,
     ):
         first = await impostor.request()
-        blip.refusing = True
-        blip.cut()
+        proxy.refuse()
+        proxy.cut()
         await asyncio.to_thread(_delete_queue, broker, first.reply_to)
         await (await other.channel()).declare_queue(first.reply_to, exclusive=True)
-        blip.refusing = False
+        proxy.accept()
         second = await impostor.request()
         assert first.reply_to != second.reply_to
         await impostor.draw(second)
@@ -315,7 +165,7 @@ async def test_asked_again_it_waits_where_the_queue_is_full(impostor, proxy, cha
     async with ImageClient(proxy.url) as client, under_way(client, "x") as picture:
         first = await impostor.request()
         await impostor.stop()
-        await _fill(channel)
+        await fill(channel)
         await asyncio.to_thread(_delete_queue, broker, first.reply_to)
         await proxy.wait("broker", BASIC_NACK)
         broker.purge()
@@ -326,16 +176,16 @@ async def test_asked_again_it_waits_where_the_queue_is_full(impostor, proxy, cha
         assert (await picture).seed == 1
 
 
-async def test_every_one_that_waits_asks_again(impostor, blip):
+async def test_every_one_that_waits_asks_again(impostor, proxy):
     """Twenty callers, one lost connection: each gets its own picture."""
-    async with ImageClient(blip.url, reply_queue="exclusive") as client:
+    async with ImageClient(proxy.url, reply_queue="exclusive") as client:
         callers = [
             asyncio.get_running_loop().create_task(client.generate("x", job_id=f"job-{number}"))
             for number in range(20)
         ]
         for _ in callers:
             await impostor.request()
-        blip.cut()
+        proxy.cut()
         for _ in callers:
             request = await impostor.request()
             await impostor.draw(request, int(request.message_id.removeprefix("job-")))
@@ -357,18 +207,18 @@ async def test_a_crowd_does_not_cost_the_connection(impostor, client):
 # ---------------------------------------------------------------- the broker's word is missing
 
 
-async def test_a_silent_broker_is_left_for_a_new_connection(impostor, blip, monkeypatch):
+async def test_a_silent_broker_is_left_for_a_new_connection(impostor, proxy, monkeypatch):
     """A black hole is noticed by its silence, and what waits goes on over another connection."""
     monkeypatch.setattr(session_module, "SILENCE_S", 1.0)
     async with (
-        ImageClient(blip.url, reply_queue="exclusive") as client,
+        ImageClient(proxy.url, reply_queue="exclusive") as client,
         under_way(client, "x") as picture,
     ):
         await impostor.request()
         before = (await client._link.session()).ended
-        blip.passing.clear()
+        proxy.passing.clear()
         assert "silent" in await before
-        blip.passing.set()
+        proxy.passing.set()
         await impostor.draw(await impostor.request())
         assert (await picture).seed == 1
 
@@ -379,7 +229,7 @@ async def test_a_lost_confirm_does_not_turn_into_busy(impostor, proxy, channel, 
     proxy.hold("broker", BASIC_ACK)
     async with ImageClient(proxy.url) as client, under_way(client, "x") as picture:
         await proxy.held.wait()
-        await _fill_up(channel)
+        await fill(channel)
         session = await client._link.session()
         proxy.holding = None
         session.lose("cut by the test")
@@ -389,14 +239,6 @@ async def test_a_lost_confirm_does_not_turn_into_busy(impostor, proxy, channel, 
         asked = [request for request in requests if request.reply_to]
         await impostor.draw(asked[0])
         assert (await picture).seed == 1
-
-
-async def _fill_up(channel):
-    exchange = await channel.get_exchange("imagegen", ensure=False)
-    with contextlib.suppress(aio_pika.exceptions.DeliveryError):
-        for number in range(21):
-            message = aio_pika.Message(b"{}", message_id=str(number))
-            await exchange.publish(message, "imagegen.requests")
 
 
 @pytest.fixture
@@ -452,29 +294,29 @@ async def test_a_deadline_holds_in_a_memory_alarm(impostor, broker, alarm, monke
                 await client.generate("x", deadline_s=0.5, on_progress=print)
 
 
-async def test_close_is_prompt_with_a_black_hole(impostor, blip, monkeypatch):
+async def test_close_is_prompt_with_a_black_hole(impostor, proxy, monkeypatch):
     """Megabytes unsent to a broker that reads nothing: who waits is told, and close returns."""
     for module in (link_module, dial_module, session_module):
         monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.2)
-    client = ImageClient(blip.url)
+    client = ImageClient(proxy.url)
     async with under_way(client, "first") as picture:  # whose channel is at hand afterwards
         await impostor.draw(await impostor.request())
         await picture
-    blip.passing.clear()
+    proxy.passing.clear()
     async with under_way(client, "x" * (32 << 20)) as picture:
-        await blip.swallowing.wait()
+        await proxy.swallowing.wait()
         async with asyncio.timeout(30):
             await client.close()
         with pytest.raises(Unavailable, match="The client was closed"):
             await picture
 
 
-async def test_a_deadline_holds_with_a_black_hole(impostor, blip, monkeypatch):
+async def test_a_deadline_holds_with_a_black_hole(impostor, proxy, monkeypatch):
     """After DeadlineExceeded nothing hangs on the dead link."""
     monkeypatch.setattr(job_module, "GRACE_S", 0.1)
-    async with ImageClient(blip.url) as client:
+    async with ImageClient(proxy.url) as client:
         await client._link.session(10)
-        blip.passing.clear()
+        proxy.passing.clear()
         async with asyncio.timeout(30):
             with pytest.raises(DeadlineExceeded):
                 await client.generate("x", deadline_s=0.5, on_progress=print)
@@ -527,7 +369,7 @@ async def test_busy_is_tried_again_under_the_same_id(
     """With a retry a full queue is met by waiting as long as it says, and asking once more."""
     monkeypatch.setattr(Busy, "retry_after_s", 0.01)
     await impostor.stop()
-    await _fill(channel)
+    await fill(channel)
     retry = Retry(attempts=1000, first_s=0.01, most_s=0.01)
     async with (
         ImageClient(proxy.url) as client,
@@ -577,7 +419,7 @@ async def test_a_late_answer_to_an_earlier_attempt_is_not_taken_for_this_one(imp
 async def test_the_deadline_is_that_of_all_attempts(impostor, channel, client):
     """A wait that would end after the deadline is not begun: the caller hears at once."""
     await impostor.stop()
-    await _fill(channel)
+    await fill(channel)
     with pytest.raises(Busy):
         await client.generate("x", deadline_s=4, retry=Retry(attempts=100))
 
@@ -585,6 +427,7 @@ async def test_the_deadline_is_that_of_all_attempts(impostor, channel, client):
 MAY_PASS = {"busy", "unavailable", "out_of_memory", "gpu_timeout", "gpu_died", "nan_output"} | {
     "internal",
     "not_ready",
+    "request_timeout",
 }
 
 
@@ -652,11 +495,12 @@ async def test_unavailable_is_not_told_while_a_copy_may_be_in_hand(monkeypatch):
     class Session:
         reply_to = SimpleNamespace(name="q")
 
-        async def publish(self, *_):
+        async def publish(self, attempt, _):
             if not words:
                 asked_on.set()
                 await asyncio.Event().wait()
             word = words.pop(0)
+            attempt.perhaps_taken = not isinstance(word, Unavailable)
             if isinstance(word, Unavailable):
                 raise word
             return word
@@ -704,12 +548,12 @@ async def test_what_was_never_sent_is_not_called_off(impostor, client):
 
 
 async def test_a_cancelled_task_calls_off_what_is_not_confirmed_yet(
-    impostor, broker, monkeypatch
+    impostor, proxy, monkeypatch
 ):
     """The request is on its way and the broker's word is not: the job is called off all the same."""
     monkeypatch.setattr(client_module, "CALL_OFF_TIMEOUT_S", 0.1)
+    proxy.drop("broker", BASIC_ACK)
     async with (
-        Withholding(broker.url()) as proxy,
         ImageClient(proxy.url) as client,
         under_way(client, "x", job_id="unconfirmed") as picture,
     ):

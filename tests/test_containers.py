@@ -202,7 +202,9 @@ def test_secrets_are_made_once_and_fit_each_other(tmp_path):
         salted = known[:4] + passwords[user["name"]].encode()
         assert hashlib.sha256(salted).digest() == known[4:]
     assert url.password == passwords["imagegen-consumer"]
-    assert len({*passwords.values()}) == len(passwords) == len(users)
+    token = (folder / "image_gen_api_token").read_text().strip()
+    assert token == passwords[compose_files.API_TOKEN]
+    assert len({*passwords.values()}) == len(passwords) == len(users) + 1
 
 
 def test_only_the_owner_comes_to_the_secrets(tmp_path):

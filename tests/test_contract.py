@@ -104,6 +104,12 @@ def test_control_messages_are_told_apart_by_op():
         CONTROL_ADAPTER.validate_json('{"op": "explode", "job_id": "0b7f"}')
 
 
+def test_a_whole_number_may_be_written_with_a_fraction_of_zero():
+    """JSON has one kind of number, and some languages write each of them so."""
+    request = GenerationRequest(prompt="x", width=512.0, seed=7.0, num_inference_steps=9.0)
+    assert (request.width, request.seed, request.num_inference_steps) == (512, 7, 9)
+
+
 @pytest.mark.parametrize("job_id", ["", "a b", "a/b", "ä", "x" * 129, "a\n"])
 def test_a_job_id_is_a_plain_word(job_id):
     """What is no job id is refused wherever one stands."""
@@ -143,6 +149,10 @@ OTHER_CODES = [
     "not_found",
     "not_ready",
     "gone",
+    "method_not_allowed",
+    "not_acceptable",
+    "request_timeout",
+    "unsupported_media_type",
 ]
 
 
@@ -161,10 +171,11 @@ def test_every_code_has_its_row():
 
 
 def test_what_may_be_retried_is_never_the_callers_fault():
-    """A retryable error is a fault of the service or of the moment (5xx), or not ready yet."""
+    """A retryable error is a fault of the service or of the moment (5xx), not ready yet, or came too slowly."""
     retryable = {code for code, row in ERRORS.items() if row.retryable}
     assert {code for code in retryable if ERRORS[code].http_status < 500} == {
-        ErrorCode.NOT_READY
+        ErrorCode.NOT_READY,
+        ErrorCode.REQUEST_TIMEOUT,
     }
 
 
@@ -185,7 +196,7 @@ def test_what_may_be_retried_is_never_the_callers_fault():
         ({"width": 1537}, "width", "This is above 1536, the largest value."),
         ({"height": 0}, "height", "This is below 256, the smallest value."),
         ({"height": "512"}, "height", "This must be a whole number."),
-        ({"height": 512.0}, "height", "This must be a whole number."),
+        ({"height": 512.5}, "height", "This must be a whole number."),
         ({"height": True}, "height", "This must be a whole number."),
         ({"seed": -1}, "seed", "This is below 0, the smallest value."),
         ({"seed": 2**53}, "seed", f"This is above {2**53 - 1}, the largest value."),

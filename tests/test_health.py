@@ -5,9 +5,13 @@ from itertools import product
 
 import pytest
 
+from consumer.forecast import Outlook
+from consumer.gpu.limits import GpuLimits
+from consumer.gpu.pace import Pace
 from consumer.gpu.process import GpuState
 from consumer.health import LOOP_STALL_S, Health, Phase, Snapshot, Vitals, alive, derive
 
+NO_OUTLOOK = Outlook(None, Pace(GpuLimits()), (1024, 1024, 8))
 WELL = Vitals(
     phase=Phase.RUNNING,
     gpu=GpuState.READY,
@@ -97,4 +101,7 @@ def test_it_is_ready_only_if_everything_is(phase, gpu, loaded, connected, store)
 def test_it_is_alive_while_the_event_loop_shows_itself(age_s, verdict):
     """Liveness asks for a recent beat of the loop and for nothing else: not for the broker."""
     unwell = Health("fail", "connecting", "No broker: refused.", ready=False)
-    assert alive(Snapshot(unwell, {}, beat=100.0), now=100.0 + age_s) is verdict
+    assert (
+        alive(Snapshot(unwell, {}, Phase.RUNNING, NO_OUTLOOK, beat=100.0), now=100.0 + age_s)
+        is verdict
+    )

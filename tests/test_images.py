@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from consumer.images import MIME, encode
+from consumer.images import encode
+from schemas.request import MEDIA_TYPES
 
 METADATA = {
     "software": "imagegen 0.1.0",
@@ -75,14 +76,14 @@ def test_webp_and_jpeg_look_like_what_was_drawn(output_format, width, height):
     assert np.abs(np.asarray(image).astype(int) - pixels).mean() < 4
 
 
-@pytest.mark.parametrize("output_format", MIME)
+@pytest.mark.parametrize("output_format", MEDIA_TYPES)
 def test_the_mime_type_is_the_formats(output_format):
     """What is told in content_type is what Pillow says of the bytes."""
     data = encode(noise(9, 9).tobytes(), 9, 9, output_format, METADATA)
-    assert MIME[output_format] == Image.MIME[opened(data).format]
+    assert MEDIA_TYPES[output_format] == Image.MIME[opened(data).format]
 
 
-@pytest.mark.parametrize("output_format", MIME)
+@pytest.mark.parametrize("output_format", MEDIA_TYPES)
 def test_the_same_input_gives_the_same_bytes(output_format):
     """Nothing of the moment goes into a file: no time, no counter, no job."""
     pixels = noise(64, 48).tobytes()

@@ -343,7 +343,7 @@ RIGHTS = [
     ("imagegen-consumer", MAY, _publish, "imagegen"),
     ("imagegen-consumer", MAY_NOT, _publish, "imagegen.dlx"),
     ("imagegen-consumer", MAY_NOT, _publish, "amq.topic"),
-    ("imagegen-consumer", MAY_NOT, _listen, "imagegen.events"),
+    ("imagegen-consumer", MAY, _listen, "imagegen.events"),
     ("imagegen-consumer", MAY, _consume, "imagegen.parking"),
     ("imagegen-consumer", MAY_NOT, _consume, "imagegen.client.other"),
     ("imagegen-consumer", MAY_NOT, _consume, "somebody.elses"),

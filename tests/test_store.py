@@ -30,6 +30,7 @@ from consumer.store import (
     Started,
     Store,
     StoreLostError,
+    notes,
     records,
 )
 from consumer.store.database import now_ms
@@ -577,8 +578,8 @@ async def test_many_go_in_small_parts(store, other, clock):
         for number in range(130):
             records.begin(job(f"old-{number}"), True, desk)  # noqa: FBT003
             records.finish(f"old-{number}", picture(), desk)
-            records.answered(f"old-{number}", "a" * 64, desk)
-            records.remember_cancel(f"unseen-{number}", None, True, desk)  # noqa: FBT003
+            notes.answered(f"old-{number}", "a" * 64, desk)
+            notes.remember_cancel(f"unseen-{number}", None, True, desk)  # noqa: FBT003
 
     await store._step(fill)
     clock.passes(3601)

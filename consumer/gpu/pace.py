@@ -46,6 +46,14 @@ class Pace:
         """Take note of the time from the start of a child to its readiness."""
         self._load_s = max(seconds, self._load_s or 0.0)
 
+    def copy(self) -> "Pace":
+        """Return what is known now, for another thread."""
+        copy = Pace(self._limits)
+        for key, times in self._times.items():
+            copy._times[key].extend(times)
+        copy._load_s = self._load_s
+        return copy
+
     # ------------------------------------------------------------ foretell
 
     def step_s(self, width: int, height: int) -> float | None:

@@ -1,34 +1,54 @@
 """The server: uvicorn in a thread, so that probes answer while the main loop is busy or stuck."""
 
+import asyncio
+import contextlib
 import socket
 import threading
+from collections.abc import Callable, Coroutine
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from consumer.errors import StartRefusedError
+from consumer.http.limits import HEAD_BYTES, LimitedProtocol
 
-STOP_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 10.0
+GRACE_S = 2
+"""For answers under way, in whole seconds as uvicorn has it."""
 
 
 class HttpServer:
-    """Serves routes until it is stopped."""
+    """Serves an application until it is stopped."""
 
-    def __init__(self, host: str, port: int, routes: list[Route]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        app: ASGIApp,
+        close: Callable[[], Coroutine[None, None, None]],
+    ) -> None:
+        """Take what to serve, and what is to be done in its loop before the last answers go out."""
         self._host = host
         self._port = port
+        self._close = close
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Starlette(routes=routes),
+                app,
+                http=LimitedProtocol,
+                ws="none",
+                lifespan="on",
                 log_config=None,
                 access_log=False,
-                lifespan="off",
-                timeout_graceful_shutdown=2,
+                server_header=False,
+                proxy_headers=False,
+                h11_max_incomplete_event_size=HEAD_BYTES,
+                timeout_graceful_shutdown=GRACE_S,
             )
         )
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> int:
         """Listen, and serve in a thread. Returns the port.
@@ -48,17 +68,31 @@ class HttpServer:
                 "Set IMAGE_GEN_HOST and IMAGE_GEN_PORT to an address that is free."
             ) from error
         self._socket = listener
-        self._thread = threading.Thread(
-            target=self._server.run, args=([listener],), name="http", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
         port: int = listener.getsockname()[1]
         return port
 
+    @property
+    def running(self) -> bool:
+        """Whether the thread that was started is there."""
+        return self._thread is None or self._thread.is_alive()
+
     def stop(self) -> None:
         """Stop serving. May be called twice, or without a start."""
+        if self._loop is not None and self._thread is not None and self._thread.is_alive():
+            closing = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                closing.result(CLOSE_TIMEOUT_S)
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join(STOP_TIMEOUT_S)
         if self._socket is not None:
             self._socket.close()
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            listener = self._socket
+            assert listener is not None  # noqa: S101 - start makes it
+            runner.run(self._server.serve([listener]))

@@ -1,7 +1,8 @@
 """The store: jobs, their results and who was answered, in SQLite or PostgreSQL."""
 
-from consumer.store.begun import Begun, Conflict, Elsewhere, Finished, Started
+from consumer.store.begun import Begun, Conflict, Elsewhere, Finished, Known, Started
 from consumer.store.database import StoreLostError
+from consumer.store.lookup import Line, Place, Record, Wanted
 from consumer.store.records import CANCELLED_FAULT, LEASE_S
 from consumer.store.store import RENEW_EVERY_S, Store
 
@@ -13,7 +14,12 @@ __all__ = [
     "Conflict",
     "Elsewhere",
     "Finished",
+    "Known",
+    "Line",
+    "Place",
+    "Record",
     "Started",
     "Store",
     "StoreLostError",
+    "Wanted",
 ]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from consumer.job import Outcome
+from consumer.job import Outcome, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +37,10 @@ class Conflict:
 
 
 Begun = Started | Elsewhere | Finished | Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A job that somebody would have wait is under way, or has an end that stays."""
+
+    state: State

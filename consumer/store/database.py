@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, func, select
+from sqlalchemy import Connection, Engine, MetaData, func, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -36,6 +36,8 @@ class Kind(Protocol):
     """What differs between the databases; everything but `hang_up` runs in the thread."""
 
     engine: Engine
+    reader: Engine
+    """The same connection, for transactions that only read."""
 
     def prepare(self) -> None: ...
     def lock_schema(self, connection: Connection, /) -> None: ...
@@ -93,15 +95,18 @@ class Database:
         self._turn = asyncio.Lock()
         self._ready = False
 
-    async def transaction(self, work: Callable[[Connection], T]) -> T:
+    async def transaction(self, work: Callable[[Connection], T], *, writes: bool = True) -> T:
         """Do work in a transaction of its own; tables that are missing are created before.
+
+        One that only reads waits for nobody who writes, and nobody waits for it.
 
         Raises:
             StoreLostError: it did not happen, or nobody can tell whether it did.
         """
 
         def run() -> T:
-            with self._kind.engine.begin() as connection:
+            engine = self._kind.engine if writes else self._kind.reader
+            with engine.begin() as connection:
                 return work(connection)
 
         return await self.run(run)
@@ -170,12 +175,29 @@ class Database:
         with self._kind.engine.begin() as connection:
             self._kind.lock_schema(connection)
             self._tables.create_all(connection)
+            _add_missing_columns(self._tables, connection)
         self._ready = True
 
     def _drop(self) -> None:
         """Start with a fresh connection next time, and look for the tables: they may be gone too."""
         self._ready = False
         self._kind.engine.dispose()
+
+
+def _add_missing_columns(tables: MetaData, connection: Connection) -> None:
+    """Bring tables that an earlier version made to what this one needs; their rows stay."""
+    there = inspect(connection)
+    quote = connection.dialect.identifier_preparer.quote
+    for table in tables.sorted_tables:
+        names = {column["name"] for column in there.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in names:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(
+                    f"ALTER TABLE {quote(table.name)} ADD COLUMN {quote(column.name)} {kind}"
+                )
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
 
 
 def _lost(error: DBAPIError | sqlite3.Error) -> bool:

@@ -38,6 +38,8 @@ class Postgresql:
             },
         )
         event.listen(self.engine, "connect", self._connected)
+        self.reader: Engine = self.engine
+        """The same: here who reads is in nobody's way."""
 
     def prepare(self) -> None:
         """Nothing to do: a server needs no folder of ours."""

@@ -1,12 +1,12 @@
 """The records: what one transaction does to the rows of a job, from its begin to its end."""
 
-from collections.abc import Collection
+import json
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import (
     Connection,
-    Table,
     and_,
     delete,
     insert,
@@ -15,7 +15,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from consumer.errors import Fault
 from consumer.job import (
@@ -30,7 +29,7 @@ from consumer.job import (
 )
 from consumer.store.begun import Begun, Conflict, Elsewhere, Finished, Started
 from consumer.store.database import StoreLostError
-from consumer.store.tables import Desk, answers, cancels, images, jobs, probes
+from consumer.store.tables import Desk, answers, cancels, images, jobs, milliseconds
 from schemas.errors import ErrorCode, ErrorInfo
 from schemas.reply import ResultFacts
 
@@ -48,7 +47,7 @@ _CALLED_OFF = Finished(Cancelled(CANCELLED_FAULT), 0.0)
 
 def begin(job: Job, looked_up: bool, desk: Desk) -> Begun:  # noqa: FBT001 - bound by partial
     """Start a job, or tell what stands in the way."""
-    row = _locked(job.id, desk)
+    row = locked(job.id, desk)
     now = desk.now_ms()
     if row is not None:
         earlier = _earlier(job, row, now, desk) if _speaks(row, looked_up) else None
@@ -116,6 +115,11 @@ def _failure(row: Any) -> Finished | None:
     return None if fault.retryable else Finished(Failed(fault), 0.0)
 
 
+def failed_for_good(row: Any) -> bool:
+    """Whether a job's end is an error that another request for it would be answered with."""
+    return State(row.state) is State.FAILED and _failure(row) is not None
+
+
 def _is_called_off(job: Job, connection: Connection) -> bool:
     """Whether a cancel came before that speaks for this job's user.
 
@@ -133,27 +137,33 @@ def _is_called_off(job: Job, connection: Connection) -> bool:
 def _call_off(job: Job, row: Any, now: int, desk: Desk) -> None:
     if row is None:
         move(State.NEW, State.CANCELLED)
-        _insert(job, {"state": State.CANCELLED, "attempts": 0, "updated": now}, desk)
+        values = {"state": State.CANCELLED, "attempts": 0, "updated": now}
+        write_new(job, values, now, desk)
     elif State(row.state) in {State.NEW, State.RUNNING}:
         state = move(State(row.state), State.CANCELLED)
-        _update(job.id, {"state": state, "updated": now}, desk.connection)
+        change(job.id, {"state": state, "updated": now}, desk.connection)
 
 
 def _start(job: Job, row: Any, now: int, desk: Desk) -> Started:
-    values = {"state": State.RUNNING, "lease_until": now + LEASE_MS, "updated": now}
+    values = {
+        "state": State.RUNNING,
+        "lease_until": now + LEASE_MS,
+        "updated": now,
+        "started": now,
+    }
     if row is None:
         move(State.NEW, State.RUNNING)
-        _insert(job, {**values, "attempts": 1}, desk)
+        write_new(job, {**values, "attempts": 1}, now, desk)
         return Started(attempt=1, deaths=0)
     move(State(row.state), State.RUNNING)
-    _clear([job.id], desk.connection)
     attempt = row.attempts + 1
-    ours = {"owner": desk.owner, "attempts": attempt, "facts": None, "error": None}
-    _update(job.id, {**values, **ours, "image_bytes": 0}, desk.connection)
+    ours = {"owner": desk.owner, "attempts": attempt, **_asked(job)}
+    start_over(job.id, {**values, **ours}, desk.connection)
     return Started(attempt, row.deaths)
 
 
-def _insert(job: Job, values: dict[str, Any], desk: Desk) -> None:
+def write_new(job: Job, values: dict[str, Any], now: int, desk: Desk) -> None:
+    """Insert the row of a job."""
     row = {
         "id": job.id,
         "body_sha256": job.body_sha256,
@@ -162,8 +172,26 @@ def _insert(job: Job, values: dict[str, Any], desk: Desk) -> None:
         "owner": desk.owner,
         "lease_until": 0,
         "image_bytes": 0,
+        # By the publisher's clock; no job was published after now.
+        "created": min(milliseconds(job.published), now),
+        **_asked(job),
     }
     desk.connection.execute(insert(jobs).values({**row, **values}))
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """Return the columns that tell what is asked for."""
+    return {
+        "drawing": json.dumps(asdict(job.drawing), ensure_ascii=False),
+        "deadline": milliseconds(job.deadline),
+    }
+
+
+def start_over(job_id: str, values: dict[str, Any], connection: Connection) -> None:
+    """Change a row, and remove what an earlier run left."""
+    _clear([job_id], connection)
+    emptied = {"facts": None, "error": None, "image_bytes": 0}
+    change(job_id, {**emptied, **values}, connection)
 
 
 # ---------------------------------------------------------------- run
@@ -180,7 +208,7 @@ def renew(job_ids: list[str], desk: Desk) -> None:
 
 def count_death(job_id: str, desk: Desk) -> int:
     """Count a death of the GPU process; whoever saw it."""
-    _update(job_id, {"deaths": jobs.c.deaths + 1}, desk.connection)
+    change(job_id, {"deaths": jobs.c.deaths + 1}, desk.connection)
     found = select(jobs.c.deaths).where(jobs.c.id == job_id)
     deaths = desk.connection.execute(found).scalar_one_or_none()
     if deaths is None:
@@ -190,7 +218,7 @@ def count_death(job_id: str, desk: Desk) -> int:
 
 def finish(job_id: str, outcome: Outcome, desk: Desk) -> bool:
     """Write the end of a job, if it runs and nobody else holds its lease."""
-    row = _locked(job_id, desk)
+    row = locked(job_id, desk)
     now = desk.now_ms()
     if row is None or State(row.state) is not State.RUNNING or _is_elsewhere(row, now, desk):
         return False
@@ -207,7 +235,7 @@ def finish(job_id: str, outcome: Outcome, desk: Desk) -> bool:
     fault = getattr(outcome, "fault", None)
     if fault is not None:
         values["error"] = fault.info().model_dump_json()
-    _update(job_id, values, desk.connection)
+    change(job_id, values, desk.connection)
     if _stays(outcome):
         # The row itself answers from now on; an old cancel must not meet a later namesake.
         desk.connection.execute(delete(cancels).where(cancels.c.job_id == job_id))
@@ -220,50 +248,15 @@ def _stays(outcome: Outcome) -> bool:
     return isinstance(outcome, (Succeeded, Cancelled))
 
 
-# ---------------------------------------------------------------- cancel, answer, probe
-
-
-def remember_cancel(job_id: str, user_id: str | None, any_job: bool, desk: Desk) -> None:  # noqa: FBT001 - as above
-    """Write a cancel down for the next start of a job that has not ended."""
-    row = _locked(job_id, desk)
-    if row is not None and State(row.state) not in {State.NEW, State.RUNNING}:
-        return
-    values = {
-        "job_id": job_id,
-        "user_id": user_id or "",
-        "any_job": any_job,
-        "created": desk.now_ms(),
-    }
-    # Repeated, it counts from now; the power to cancel any job is not lost by it.
-    renewed = {"created", "any_job"} if any_job else {"created"}
-    _put(desk.connection, cancels, values, renewed)
-
-
-def answered(job_id: str, address: str, desk: Desk) -> None:
-    """Write down that an address has its answer."""
-    values = {"job_id": job_id, "address": address, "created": desk.now_ms()}
-    _put(desk.connection, answers, values)
-
-
-def was_answered(job_id: str, address: str, redelivered: bool, desk: Desk) -> bool:  # noqa: FBT001 - bound by partial
-    """Whether a redelivery has its answer to the job's latest run; a new request asks for another."""
-    this = and_(answers.c.job_id == job_id, answers.c.address == address)
-    if desk.connection.execute(select(answers.c.job_id).where(this)).first() is None:
-        return False
-    if not redelivered:
-        desk.connection.execute(delete(answers).where(this))
-    return redelivered
-
-
-def probe(desk: Desk) -> None:
-    """Write a page and take it back."""
-    mine = probes.c.owner == desk.owner
-    desk.connection.execute(delete(probes).where(mine))
-    desk.connection.execute(insert(probes).values(owner=desk.owner, data=bytes(8192)))
-    desk.connection.execute(delete(probes).where(mine))
-
-
 # ---------------------------------------------------------------- rows
+
+
+def end_waiting(job_id: str, outcome: Outcome, now: int, desk: Desk) -> None:
+    """Give a job that waits for its turn its end."""
+    state = move(State.NEW, FINAL_STATE[type(outcome)])
+    fault = getattr(outcome, "fault", None)
+    error = None if fault is None else fault.info().model_dump_json()
+    change(job_id, {"state": state, "error": error, "updated": now}, desk.connection)
 
 
 def forget(job_ids: list[str], connection: Connection) -> None:
@@ -278,29 +271,12 @@ def _clear(job_ids: list[str], connection: Connection) -> None:
     connection.execute(delete(answers).where(answers.c.job_id.in_(job_ids)))
 
 
-def _locked(job_id: str, desk: Desk) -> Any:
+def locked(job_id: str, desk: Desk) -> Any:
+    """Return the row of a job, ours until the transaction ends; None where there is none."""
     found = select(jobs).where(jobs.c.id == job_id).with_for_update()
     return desk.connection.execute(found).one_or_none()
 
 
-def _update(job_id: str, values: dict[str, Any], connection: Connection) -> None:
+def change(job_id: str, values: dict[str, Any], connection: Connection) -> None:
+    """Write values into the row of a job."""
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
-
-
-def _put(
-    connection: Connection,
-    table: Table,
-    values: dict[str, Any],
-    renewed: Collection[str] = (),
-) -> None:
-    """Insert a row, or leave the one that is there but for the columns to renew."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(values)
-    if renewed:
-        change = {name: values[name] for name in renewed}
-        statement = statement.on_conflict_do_update(
-            index_elements=list(table.primary_key.columns), set_=change
-        )
-    else:
-        statement = statement.on_conflict_do_nothing()
-    connection.execute(statement)

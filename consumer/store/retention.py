@@ -1,16 +1,29 @@
 """Retention: what the store forgets, by age and for room, a few rows at a time."""
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    and_,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 
 from consumer.job import State
 from consumer.store.records import forget
-from consumer.store.tables import Desk, answers, cancels, jobs
+from consumer.store.tables import Desk, answers, cancels, jobs, pruned
 
 BATCH = 50
 """The most rows of one transaction: begin and finish wait for one at the most."""
 BATCH_BYTES = 8 * 1024 * 1024
 """Beyond so many bytes of pictures a transaction takes no more; it takes one in any case."""
 DAY_S = 86_400
+TRACE_S = 7 * DAY_S
+"""How long it is still known that there was a job whose result was removed."""
 
 _ENDED = jobs.c.state.not_in([State.NEW, State.RUNNING])
 
@@ -44,12 +57,16 @@ def make_room(max_bytes: int, desk: Desk) -> int:
 
 
 def remove_traces(ttl_s: int, desk: Desk) -> int:
-    """Remove some cancels and answers that are older than `ttl_s`; return how many."""
-    oldest = desk.now_ms() - ttl_s * 1000
+    """Remove some cancels and answers older than `ttl_s`, and old traces of removed jobs."""
+    now = desk.now_ms()
     removed = 0
-    for table in (cancels, answers):
+    for table, since, kept_s in (
+        (cancels, cancels.c.created, ttl_s),
+        (answers, answers.c.created, ttl_s),
+        (pruned, pruned.c.removed, TRACE_S),
+    ):
         key = list(table.primary_key.columns)
-        past = select(*key).where(table.c.created < oldest).limit(BATCH)
+        past = select(*key).where(since < now - kept_s * 1000).limit(BATCH)
         rows = desk.connection.execute(past.with_for_update(skip_locked=True)).all()
         if rows:
             named = tuple_(*key).in_([tuple(row) for row in rows])
@@ -78,6 +95,19 @@ def _batch(which: ColumnElement[bool], desk: Desk) -> list[tuple[str, int]]:
 
 
 def _remove(batch: list[tuple[str, int]], desk: Desk) -> int:
-    if batch:
-        forget([job_id for job_id, _ in batch], desk.connection)
-    return len(batch)
+    ids = [job_id for job_id, _ in batch]
+    if ids:
+        _leave_traces(ids, desk)
+        forget(ids, desk.connection)
+    return len(ids)
+
+
+def _leave_traces(ids: list[str], desk: Desk) -> None:
+    connection = desk.connection
+    # An id may have been used again since it was removed the last time.
+    connection.execute(delete(pruned).where(pruned.c.job_id.in_(ids)))
+    now = literal(desk.now_ms(), BigInteger)
+    columns = (jobs.c.id, jobs.c.state, jobs.c.user_id, jobs.c.created, jobs.c.updated, now)
+    left = select(*columns).where(jobs.c.id.in_(ids), _ENDED)
+    names = ["job_id", "state", "user_id", "created", "ended", "removed"]
+    connection.execute(insert(pruned).from_select(names, left))

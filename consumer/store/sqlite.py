@@ -23,6 +23,9 @@ PRAGMAS = (
     f"PRAGMA busy_timeout={BUSY_MS}",
 )
 
+_READS = "imagegen_reads"
+"""The option of a connection that will only read."""
+
 SHRINK_PAGES = 1024
 """Pages of 4 KiB given back in one go, while others wait."""
 
@@ -41,6 +44,7 @@ class Sqlite:
         event.listen(self.engine, "connect", self._connected)
         event.listen(self.engine, "close", self._closed)
         event.listen(self.engine, "begin", _begin)
+        self.reader: Engine = self.engine.execution_options(**{_READS: True})
 
     def prepare(self) -> None:
         """Make the folder and prove that we live; remove what dead services left."""
@@ -101,7 +105,8 @@ class Sqlite:
 
 def _begin(connection: Connection) -> None:
     # Writers from the first statement on: what one reads, no other changes before it has written.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads = connection.get_execution_options().get(_READS, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

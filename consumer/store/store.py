@@ -8,9 +8,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from consumer.job import IdSource, Job, Outcome
-from consumer.store import records, retention
-from consumer.store.begun import Begun, Started
+from consumer.store import lookup, notes, records, retention, waiting
+from consumer.store.begun import Begun, Conflict, Known, Started
 from consumer.store.database import Database, kind_of, now_ms
+from consumer.store.lookup import Line, Record, Wanted
 from consumer.store.tables import Desk, tables
 
 T = TypeVar("T")
@@ -92,17 +93,54 @@ class Store:
         """Count one death or hang of the GPU process in this job; return how many there were."""
         return await self._step(functools.partial(records.count_death, job_id))
 
-    async def remember_cancel(self, job_id: str, user_id: str | None, *, any_job: bool) -> None:
+    async def remember_cancel(self, job_id: str, user_id: str | None, *, any_job: bool) -> bool:
         """Let a job die on its next start, if it is this user's or `any_job` may be called off.
 
-        A job that has ended keeps its end.
+        True if it waited for its turn and so has ended. A job that has ended keeps its end.
         """
-        step = functools.partial(records.remember_cancel, job_id, user_id, any_job)
-        await self._step(step)
+        step = functools.partial(notes.remember_cancel, job_id, user_id, any_job)
+        return await self._step(step)
+
+    # ------------------------------------------------------------ for who asks and follows
+
+    async def enqueue(self, job: Job) -> Known | Conflict | None:
+        """Write down that a job waits, before it is published; None if nobody knew of it."""
+        step = functools.partial(waiting.enqueue, job)
+        try:
+            return await self._step(step)
+        except IntegrityError:
+            # Somebody else asked for the same in the same moment.
+            return await self._step(step)
+
+    async def withdraw(self, job_id: str) -> None:
+        """Undo `enqueue`: the job was not published. One that somebody took stays."""
+        await self._step(functools.partial(waiting.withdraw, job_id))
+
+    async def close_waiting(self, job_id: str, body_sha256: str, outcome: Outcome) -> bool:
+        """Write the end of a job that waits; False if none waits under this id and body."""
+        return await self._step(functools.partial(waiting.close, job_id, body_sha256, outcome))
+
+    async def find(self, job_id: str) -> Record | None:
+        """Return what is known of a job."""
+        return await self._look(functools.partial(lookup.find, job_id))
+
+    async def picture(self, job_id: str) -> bytes | None:
+        """Return the picture of a job, while it is kept."""
+        return await self._look(functools.partial(lookup.picture, job_id))
+
+    async def recent(self, wanted: Wanted) -> list[Record]:
+        """Return some jobs, the newest first."""
+        return await self._look(functools.partial(lookup.recent, wanted))
+
+    async def line(self) -> Line:
+        """Return what waits and what runs."""
+        return await self._look(lookup.line)
+
+    # ------------------------------------------------------------ answers
 
     async def answered(self, job_id: str, address: str) -> None:
         """Write down that the broker confirmed our answer to this address."""
-        await self._step(functools.partial(records.answered, job_id, address))
+        await self._step(functools.partial(notes.answered, job_id, address))
 
     async def was_answered(
         self, job_id: str, address: str, *, redelivered: bool = True
@@ -111,14 +149,14 @@ class Store:
 
         A request that is no redelivery is a new one: it is answered, and so are its redeliveries.
         """
-        step = functools.partial(records.was_answered, job_id, address, redelivered)
+        step = functools.partial(notes.was_answered, job_id, address, redelivered)
         return await self._step(step)
 
     async def probe(self) -> None:
         """Write a page to the disk and take it back."""
         # Into an empty log: in an old one there may be room although the disk has none.
         await self._database.run(self._kind.checkpoint)
-        await self._step(records.probe)
+        await self._step(notes.probe)
 
     async def prune(self, ttl_s: int, max_bytes: int) -> int:
         """Remove what is older than `ttl_s` and the oldest results beyond `max_bytes`.
@@ -144,8 +182,11 @@ class Store:
                 break
         await self._database.run(self._kind.checkpoint)
 
-    async def _step(self, work: Callable[[Desk], T]) -> T:
+    async def _look(self, work: Callable[[Desk], T]) -> T:
+        return await self._step(work, writes=False)
+
+    async def _step(self, work: Callable[[Desk], T], *, writes: bool = True) -> T:
         def step(connection: Connection) -> T:
             return work(Desk(connection, self._owner, self._clock, self._kind.alive))
 
-        return await self._database.transaction(step)
+        return await self._database.transaction(step, writes=writes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import (
     BigInteger,
@@ -33,7 +34,14 @@ jobs = Table(
     Column("facts", String),
     Column("error", String),
     Column("image_bytes", BigInteger, nullable=False),
+    # Added later, so they may be null: in a row that was written before, for ever.
+    Column("created", BigInteger),
+    Column("started", BigInteger),
+    Column("deadline", BigInteger),
+    Column("drawing", String),
     Index("jobs_by_age", "updated", "image_bytes"),
+    Index("jobs_by_creation", "created", "id"),
+    Index("jobs_by_state", "state", "created"),
 )
 images = Table(
     # Apart from the jobs, so that looking for old ones does not read gigabytes.
@@ -57,6 +65,17 @@ answers = Table(
     Column("address", String, primary_key=True),
     Column("created", BigInteger, nullable=False, index=True),
 )
+pruned = Table(
+    # What is left of a job whose result was removed, so that its end is still known for a while.
+    "pruned",
+    tables,
+    Column("job_id", String, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("user_id", String),
+    Column("created", BigInteger),
+    Column("ended", BigInteger, nullable=False),
+    Column("removed", BigInteger, nullable=False, index=True),
+)
 probes = Table(
     "probes",
     tables,
@@ -78,3 +97,8 @@ class Desk:
     def now_ms(self) -> int:
         """Return the time; to be read after the row was locked."""
         return self.clock(self.connection)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a moment as the tables have it."""
+    return int(moment.timestamp() * 1000)

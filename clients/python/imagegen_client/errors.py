@@ -9,6 +9,11 @@ class ImageError(Exception):
 
     code = "internal"
     retryable = False
+    perhaps_taken = False
+    """A copy of the request may be in the queue, or in somebody's hands: it may be drawn yet.
+
+    False where the broker refused it, or the service has had the last word.
+    """
 
     def __init__(
         self,
@@ -46,6 +51,12 @@ class Unavailable(ImageError):  # noqa: N818
     retryable = True
 
 
+class NotFound(ImageError):  # noqa: N818
+    """Nobody who was asked knows the job."""
+
+    code = "not_found"
+
+
 class DeadlineExceeded(ImageError):  # noqa: N818
     """No picture within the deadline."""
 
@@ -70,6 +81,9 @@ class GenerationFailed(ImageError):  # noqa: N818
 
 
 _BY_CODE: dict[str, type[ImageError]] = {
+    "busy": Busy,
+    "unavailable": Unavailable,
+    "not_found": NotFound,
     "deadline_exceeded": DeadlineExceeded,
     "cancelled": Cancelled,
     "invalid_request": InvalidRequest,

@@ -1,7 +1,6 @@
 """The job: one picture under way, its progress and its end; who leaves it early calls it off."""
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,8 +8,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from imagegen_client.answers import Answers
-from imagegen_client.errors import Cancelled, DeadlineExceeded, ImageError
+from imagegen_client.errors import Cancelled, DeadlineExceeded, ImageError, Unavailable
 from imagegen_client.image import GeneratedImage, Progress
+from imagegen_client.insist import insist
 from imagegen_client.link import Link
 from imagegen_client.pending import Pending
 from imagegen_client.request import Request
@@ -57,6 +57,11 @@ class Job:
         return self._request.job_id
 
     @property
+    def body(self) -> bytes:
+        """The body of the request as it is published: JSON, the same however often it is."""
+        return self._request.body
+
+    @property
     def done(self) -> bool:
         """Whether it has ended, one way or the other."""
         return self._outcome.done()
@@ -73,7 +78,7 @@ class Job:
         trace: TracebackType | None,
     ) -> None:
         self._desk.jobs.discard(self)
-        unwanted = not self.done and self._pending is not None and self._pending.perhaps_taken
+        unwanted = not self.done and self._perhaps_taken
         self.end(Cancelled("The job was left before its end."))
         if unwanted:
             await self._desk.call_off(self.id)
@@ -101,8 +106,20 @@ class Job:
         if self._run is None:
             raise RuntimeError("Enter the job first: async with client.submit(...) as job.")
 
+    def leave(self) -> None:
+        """Wait for it no more, and let it go on: leaving the block does not call it off then.
+
+        Who else waits for its result here gets Unavailable. It goes on as long as this client is
+        open, by whose reply queue the service sees that somebody waits; what is to outlive the
+        client is asked for by `send`. May be called twice.
+        """
+        self.end(Unavailable("Nobody waits for it here any more. It goes on without."))
+
     def end(self, outcome: Outcome) -> None:
-        """Let it end with this, unless it has ended; nothing more is asked for."""
+        """Let it end here with this, unless it has ended; nothing more is asked for.
+
+        What was asked for goes on, and is not called off when the block is left.
+        """
         if self._run is not None and not self.done:
             self._run.cancel()
         self._finish(outcome)
@@ -111,8 +128,14 @@ class Job:
         if not self._outcome.done():
             if isinstance(outcome, ImageError):
                 outcome.job_id = self.id
+                outcome.perhaps_taken = self._perhaps_taken
             self._outcome.set_result(outcome)
             self._progress.close()
+
+    @property
+    def _perhaps_taken(self) -> bool:
+        """Whether a copy may be under way that the service has not answered."""
+        return self._pending is not None and self._pending.perhaps_taken
 
     async def _see_through(self) -> None:
         """Have the job end within its deadline and the grace, whatever happens."""
@@ -121,7 +144,7 @@ class Job:
             if self._followed:
                 await news.follow(self.id, listener)
             async with asyncio.timeout_at(self._request.deadline + GRACE_S):
-                self._finish(await self._insist())
+                self._finish(await insist(self._ask, self._request, self._retry))
         except TimeoutError:
             # Its expiration ends the job; a cancel would be remembered against a retry of the id.
             sentence = f"No answer within {self._request.deadline_s:g} s."
@@ -131,20 +154,6 @@ class Job:
         finally:
             if self._followed:
                 await news.unfollow(self.id, listener)
-
-    async def _insist(self) -> Outcome:
-        """Ask as often as the retry says and the deadline allows."""
-        attempt = 0
-        while True:
-            attempt += 1
-            outcome = await self._ask()
-            if not isinstance(outcome, ImageError):
-                return outcome
-            chance = random.random()  # noqa: S311 - no secret
-            wait_s = self._retry.wait_s(outcome, attempt, chance)
-            if wait_s is None or wait_s >= self._request.remaining_s:
-                return outcome
-            await asyncio.sleep(wait_s)
 
     async def _ask(self) -> Outcome:
         """Ask once, under a correlation id of its own, and return what comes of it."""
@@ -158,9 +167,10 @@ class Job:
             except ImageError as error:
                 return error
             finally:
-                self._pending = None
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
+                if answer.done():
+                    self._pending = None  # the service has had the last word on it
 
 
 class _Progress:

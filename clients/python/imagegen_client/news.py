@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Awaitable, Callable
 
 import aio_pika
@@ -11,7 +12,11 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from imagegen_client.dial import LINK_ERRORS, Line
 from imagegen_client.image import Progress
 
+log = logging.getLogger(__name__)
+
 EVENTS = "imagegen.events"
+EVERY_JOB = None
+"""In the place of a job id: the news of all jobs."""
 BIND_TIMEOUT_S = 1.0
 
 Listener = Callable[[Progress], None]
@@ -21,10 +26,10 @@ class News:
     """A queue of events on one connection after the other, bound to the jobs that are followed."""
 
     def __init__(self) -> None:
-        self._listeners: dict[str, list[Listener]] = {}
+        self._listeners: dict[str | None, list[Listener]] = {}
         self._line: Line | None = None
         self._queue: AbstractQueue | None = None
-        self._bound: set[str] = set()
+        self._bound: set[str | None] = set()
         self._turn = asyncio.Lock()
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -46,32 +51,35 @@ class News:
         self._line = self._queue = None
         self._bound.clear()
 
-    async def follow(self, job_id: str, listener: Listener) -> None:
-        """Have news of a job handed over, over reconnects too."""
+    async def follow(self, job_id: str | None, listener: Listener) -> None:
+        """Have news of a job, or of EVERY_JOB, handed over, over reconnects too.
+
+        Who listens to a job and to all is told each piece once.
+        """
         self._listeners.setdefault(job_id, []).append(listener)
         await self._bind(job_id)
 
-    async def unfollow(self, job_id: str, listener: Listener) -> None:
-        """Undo `follow`."""
-        listeners = self._listeners[job_id]
+    async def unfollow(self, job_id: str | None, listener: Listener) -> None:
+        """Undo `follow`. Raises ValueError where it was not called before."""
+        listeners = self._listeners.get(job_id, [])
         listeners.remove(listener)
         if not listeners:
             del self._listeners[job_id]
             await self._unbind(job_id)
 
-    async def _bind(self, job_id: str) -> None:
+    async def _bind(self, job_id: str | None) -> None:
         async def bind(queue: AbstractQueue) -> None:
             if job_id not in self._bound:
-                await queue.bind(EVENTS, f"job.*.{job_id}")
+                await queue.bind(EVENTS, _topic(job_id))
                 self._bound.add(job_id)
 
         await self._change(bind)
 
-    async def _unbind(self, job_id: str) -> None:
+    async def _unbind(self, job_id: str | None) -> None:
         async def unbind(queue: AbstractQueue) -> None:
             if job_id in self._bound and job_id not in self._listeners:
                 self._bound.discard(job_id)
-                await queue.unbind(EVENTS, f"job.*.{job_id}")
+                await queue.unbind(EVENTS, _topic(job_id))
 
         await self._change(unbind)
 
@@ -97,8 +105,18 @@ class News:
             progress = Progress(
                 event["job_id"], event["state"], int(event["step"]), int(event["steps"])
             )
-            listeners = tuple(self._listeners.get(progress.job_id, ()))
+            listeners = [
+                *self._listeners.get(progress.job_id, ()),
+                *self._listeners.get(EVERY_JOB, ()),
+            ]
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
             return  # no news of ours
-        for listener in listeners:
-            listener(progress)
+        for listener in dict.fromkeys(listeners):
+            try:
+                listener(progress)
+            except Exception:  # its defect is not to cost the others their news
+                log.exception("A listener to the news failed.")
+
+
+def _topic(job_id: str | None) -> str:
+    return "job.#" if job_id is EVERY_JOB else f"job.*.{job_id}"

@@ -1,4 +1,4 @@
-"""The messages that a client sends: a request for a picture, and the word that it is not wanted."""
+"""The messages that a client sends: a request for a picture, and a word to every consumer."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import aio_pika
@@ -41,8 +42,11 @@ class Request:
         """Seconds until nobody wants it any more; never below 0."""
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
 
-    def message(self, reply_to: str, correlation_id: str) -> aio_pika.Message:
-        """Return the message that asks for it, with the patience that is left."""
+    def message(self, reply_to: str | None, correlation_id: str | None) -> aio_pika.Message:
+        """Return the message that asks for it, with the patience that is left.
+
+        Without `reply_to` it is drawn and stored, and nobody is answered.
+        """
         return aio_pika.Message(
             self.body,
             content_type="application/json",
@@ -55,7 +59,7 @@ class Request:
             delivery_mode=DeliveryMode.PERSISTENT,
             priority=4,
             user_id=self.user,
-            headers={"x-imagegen-accept": "image/png"},
+            headers={} if reply_to is None else {"x-imagegen-accept": "image/png"},
         )
 
 
@@ -67,19 +71,29 @@ def request(
     Raises:
         InvalidRequest: the job id is none; no message can carry it.
     """
-    job_id = job_id or str(uuid4())
-    if not re.fullmatch(JOB_ID_PATTERN, job_id):
-        raise InvalidRequest("A job id has 1 to 128 letters, digits, _ and -.", job_id=job_id)
+    job_id = check_id(job_id or str(uuid4()))
     given = {name: value for name, value in options.items() if value is not None}
     body = json.dumps({"prompt": prompt, **given}).encode()
     deadline = asyncio.get_running_loop().time() + deadline_s
     return Request(job_id, body, deadline_s, deadline, user)
 
 
-def cancellation(job_id: str, user: str | None) -> aio_pika.Message:
-    """Return the message that calls a job off."""
+def check_id(job_id: str) -> str:
+    """Return the id. Raises InvalidRequest where no job can have it."""
+    if not re.fullmatch(JOB_ID_PATTERN, job_id):
+        raise InvalidRequest("A job id has 1 to 128 letters, digits, _ and -.", job_id=job_id)
+    return job_id
+
+
+def cancellation(job_id: str) -> dict[str, str]:
+    """Return the words that call a job off."""
+    return {"op": "cancel", "job_id": job_id}
+
+
+def word(words: Mapping[str, Any], user: str | None) -> aio_pika.Message:
+    """Return the message that says something to every consumer."""
     return aio_pika.Message(
-        json.dumps({"op": "cancel", "job_id": job_id}).encode(),
+        json.dumps(words).encode(),
         content_type="application/json",
         type=CONTROL_TYPE,
         message_id=str(uuid4()),

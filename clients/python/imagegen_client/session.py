@@ -73,15 +73,7 @@ class Session:
         for chore in self._chores:
             chore.cancel()
 
-    async def publish(
-        self,
-        exchange: str,
-        routing_key: str,
-        message: aio_pika.Message,
-        patience_s: float,
-        *,
-        mandatory: bool = True,
-    ) -> Told:
+    async def publish(self, attempt: "Attempt", patience_s: float) -> Told:
         """Publish, and wait `patience_s` seconds for the broker's word.
 
         While the broker has blocked us (connection.blocked) the clock stands still: what was sent
@@ -90,7 +82,6 @@ class Session:
         Raises:
             Unavailable: we may not.
         """
-        attempt = _Attempt(exchange, routing_key, message, mandatory=mandatory)
         publishing = asyncio.get_running_loop().create_task(self._try(attempt))
         ends: tuple[asyncio.Future[Any], ...] = (publishing, self.ended)
         try:
@@ -117,9 +108,11 @@ class Session:
 
     async def _broadcast(self, exchange: str, message: aio_pika.Message) -> None:
         with contextlib.suppress(Unavailable):
-            await self.publish(exchange, "", message, BROADCAST_TIMEOUT_S, mandatory=False)
+            await self.publish(
+                Attempt(exchange, "", message, mandatory=False), BROADCAST_TIMEOUT_S
+            )
 
-    async def _try(self, attempt: "_Attempt") -> Told:
+    async def _try(self, attempt: "Attempt") -> Told:
         """Publish on a channel of its own, kept for the next if all went well.
 
         A refusal closes its channel, and with it every other publish under way there. And aiormq
@@ -154,39 +147,51 @@ class Session:
         return task
 
 
-class _Attempt:
-    """One publish, and whether it was sent."""
+class Attempt:
+    """One publish, and whether it may have arrived."""
 
     def __init__(
-        self, exchange: str, routing_key: str, message: aio_pika.Message, *, mandatory: bool
+        self,
+        exchange: str,
+        routing_key: str,
+        message: aio_pika.Message,
+        *,
+        mandatory: bool = True,
     ) -> None:
         self._exchange = exchange
         self._routing_key = routing_key
         self._message = message
         self._mandatory = mandatory
-        self._sent = False
+        self.perhaps_taken = False
+        """It was sent, and the broker has not refused it."""
 
     def doubt(self) -> Told:
         """Return what is known of it without the broker's word."""
-        return Told.UNKNOWN if self._sent else Told.UNSENT
+        return Told.UNKNOWN if self.perhaps_taken else Told.UNSENT
 
     async def run(self, channel: AbstractChannel) -> Told:
         """Publish. Raises one of LINK_ERRORS where the broker's word does not come."""
         if not channel.is_initialized:
             await channel.initialize()
         target = await channel.get_exchange(self._exchange, ensure=False)
-        self._sent = True
+        self.perhaps_taken = True
         try:
             answer = await target.publish(
                 self._message, self._routing_key, mandatory=self._mandatory
             )
         except DeliveryError:
-            return Told.FULL
+            return self._refused(Told.FULL)
         except (ChannelAccessRefused, ChannelPreconditionFailed) as error:
+            self.perhaps_taken = False
             raise Unavailable(f"The broker refused it: {error}", retryable=False) from error
         except ChannelNotFoundEntity as error:
+            self.perhaps_taken = False
             raise Unavailable(f"The service is not set up on this vhost: {error}") from error
-        return Told.CONFIRMED if isinstance(answer, Basic.Ack) else Told.RETURNED
+        return Told.CONFIRMED if isinstance(answer, Basic.Ack) else self._refused(Told.RETURNED)
+
+    def _refused(self, told: Told) -> Told:
+        self.perhaps_taken = False
+        return told
 
 
 async def _close(channel: AbstractChannel) -> None:
