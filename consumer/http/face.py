@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from consumer.http.asked import Asked, ClientGoneError
 from consumer.http.heard import Heard
 from consumer.http.problems import RETRY_AFTER_S, ProblemError, fault_from, fault_of
 from consumer.job import IdSource, Job, State
+from consumer.logs import logger
 from consumer.metrics import Metrics
 from consumer.status import error_of, job_status
 from consumer.store import Conflict, Known, Record, Store, StoreLostError, Wanted
@@ -24,7 +25,10 @@ from consumer.topology import MAY_CANCEL_ANY
 from imagegen_client import GeneratedImage, ImageClient, ImageError
 from imagegen_client.request import request as request_for
 from schemas.errors import ErrorCode
+from schemas.reply import ResultFacts, Timings
 from schemas.status import JobStatus
+
+log = logger(__name__)
 
 BROKER_PATIENCE_S = 3.0
 """How long a request waits for a broker that is away: a blip is not told to the caller."""
@@ -85,7 +89,9 @@ class Face:
 
     # ------------------------------------------------------------ ask
 
-    async def draw(self, asked: Asked, gone: "asyncio.Future[None]") -> GeneratedImage:
+    async def draw(
+        self, asked: Asked, gone: "asyncio.Future[None]"
+    ) -> tuple[ResultFacts, bytes]:
         """Have a picture drawn, and wait for it; when the caller is `gone`, call it off.
 
         Raises:
@@ -94,8 +100,13 @@ class Face:
         """
         with self.place(asked.job_id):
             known = await self._write_down(asked)
+            if known is not None and known.state is State.SUCCEEDED:
+                record, image = await self.picture(asked.job_id)
+                if record.facts is not None:
+                    return record.facts.model_copy(update={"replayed": True}), image
             try:
-                return await self._wait(asked, gone, ours=known is None)
+                drawn = await self._wait(asked, gone, ours=known is None)
+                return _facts(drawn), drawn.data
             except ImageError as error:
                 await self._undo(asked, known, error)
                 raise self._problem(error, asked.job_id) from error
@@ -129,6 +140,7 @@ class Face:
         try:
             await self._client.ready(BROKER_PATIENCE_S)
         except ImageError as error:
+            log.warning("http_broker_unreachable", problem=error.message)
             raise self._problem(error, asked.job_id) from error
         known = await self._store.enqueue(self._job(asked))
         if isinstance(known, Conflict):
@@ -300,6 +312,12 @@ class Face:
         outlook = self.service.snapshot().outlook
         picture = outlook.pace.picture_s(*outlook.usual)
         return RETRY_AFTER_S if picture is None else picture
+
+
+def _facts(image: GeneratedImage) -> ResultFacts:
+    fields = asdict(image)
+    del fields["data"]
+    return ResultFacts(**{**fields, "timings": Timings(**fields["timings"])})
 
 
 def _gone(record: Record) -> Fault:
