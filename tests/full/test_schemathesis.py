@@ -7,7 +7,7 @@ import pytest
 from tests.test_api_check import check
 
 TOKEN = "let-me-in"
-PATIENCE_S = 1800
+PATIENCE_S = 3600
 
 
 def asked(service, *words):
