@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
+import ssl
 from uuid import uuid4
 
 import httpx
+import pytest
 
-PATIENCE_S = 60.0
+from tests.conftest import Gate
+
+PATIENCE_S = 30.0
 SMALL = {"width": 256, "height": 256}
 
 
@@ -22,12 +27,31 @@ def held(gate):
     return {"prompt": f"wait={gate.path}", **SMALL}
 
 
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Made once: to load the authorities of the web takes longer than a test."""
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """A gate that keeps nobody when the test is over, however it ended: others need the GPU."""
+    gate = Gate(tmp_path / "gate")
+    yield gate
+    passing = os.open(gate.path, os.O_RDWR)
+    gate.path.unlink()
+    gate.path.touch()
+    os.close(passing)
+
+
 class Caller:
     """Speaks to one service; each method is a request."""
 
     def __init__(self, served, **headers):
         self.http = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{served.port}", timeout=PATIENCE_S, headers=headers
+            base_url=f"http://127.0.0.1:{served.port}",
+            timeout=PATIENCE_S,
+            headers=headers,
+            verify=_NO_TLS,
+            trust_env=False,
         )
 
     async def __aenter__(self):
@@ -100,6 +124,14 @@ class Caller:
         text = (await self.get("/metrics")).text
         found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
+
+    async def crowd(self, count):
+        """Wait until so many wait for a picture or follow a job."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                if await self.counted("imagegen_http_waiting") == count:
+                    return
+                await asyncio.sleep(0.02)
 
 
 def problem(answer, status, code):

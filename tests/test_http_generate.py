@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from schemas import GenerationResult
+from tests import asking
 from tests.asking import SMALL, Caller, held, name, problem
 from tests.house import House
+
+gate = asking.gate
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +132,7 @@ async def test_the_same_key_twice_at_once_is_drawn_once(service, caller, gate, t
         first = tasks.create_task(caller.generate(body, job_id))
         await asyncio.to_thread(gate.reached)
         second = tasks.create_task(caller.generate(body, job_id))
-        while await caller.counted("imagegen_http_waiting") < 2:  # noqa: ASYNC110 - a gauge over HTTP
-            await asyncio.sleep(0.02)
+        await caller.crowd(2)
         gate.open()
     one, other = first.result().json(), second.result().json()
     assert one["image_base64"] == other["image_base64"]
