@@ -194,7 +194,7 @@ class Face:
         """Let the store forget a job that certainly never reached the queue."""
         if known is None and error.code in _NEVER_ANSWERS and not error.perhaps_taken:
             with contextlib.suppress(StoreLostError):
-                await self._store.withdraw(asked.job_id)
+                await self._store.withdraw(asked.job_id, fault_of(error))
 
     @property
     def _stopping(self) -> bool:

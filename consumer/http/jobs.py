@@ -153,6 +153,7 @@ class Jobs:
         job_id = job_id_of(request)
         first = await self._face.status(job_id)
         if request.method == "HEAD":
+            # Nobody reads what would come: it would hold a place and the connection until the end.
             return Response(media_type=_STREAM_TYPE, headers=_STREAM_HEADERS)
         places = contextlib.ExitStack()
         places.enter_context(self._face.place(job_id))
