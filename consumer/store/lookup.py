@@ -174,7 +174,7 @@ def _record(row: Any, now: int) -> Record:
         user_id=row.user_id,
         created=row.created or row.updated,
         started=row.started,
-        ended=None if status in {"queued", "running"} else row.updated,
+        ended=_ended(row, status),
         deadline=row.deadline,
         attempts=row.attempts,
         owner=row.owner if row.attempts else "",
@@ -184,6 +184,14 @@ def _record(row: Any, now: int) -> Record:
         pruned=status == "succeeded" and facts is None,
         abandoned=State(row.state) is State.ABANDONED,
     )
+
+
+def _ended(row: Any, status: JobState) -> int | None:
+    if status in {"queued", "running"}:
+        return None
+    # Of one that nobody has written the end of, it was the deadline.
+    unwritten = status == "expired" and State(row.state) is not State.EXPIRED
+    return int(row.deadline if unwritten else row.updated)
 
 
 def _trace(row: Any, now: int) -> Record:

@@ -37,7 +37,12 @@ def enqueue(job: Job, desk: Desk) -> Known | Conflict | None:
             return Known(State.NEW)
     elif state not in _ASKED_AGAIN or records.failed_for_good(row):
         return Known(state)
-    again = {"owner": desk.owner, "created": now, "deadline": milliseconds(job.deadline)}
+    again = {
+        "owner": desk.owner,
+        "created": now,
+        "started": None,
+        "deadline": milliseconds(job.deadline),
+    }
     records.start_over(job.id, {**new, **again}, desk.connection)
     return None
 
