@@ -17,6 +17,7 @@ async def test_jobs_outlive_the_service(serve, gate):
         before = await caller.ended(done)
         running = await caller.submitted(held(gate))
         await asyncio.to_thread(gate.reached)
+        await caller.until(running, lambda job: job["step"] is not None)
         waiting = await caller.submitted()
         first.signal(signal.SIGTERM)
         await asyncio.to_thread(first.wait, "draining")
@@ -38,12 +39,12 @@ async def test_jobs_outlive_a_killed_service(serve, gate):
         await caller.until(running, lambda job: job["status"] == "running")
         waiting = await caller.submitted()
     await asyncio.to_thread(first.kill)
+    gate.open()  # nobody is there any more
     second = await asyncio.to_thread(serve().wait_ready)
     async with Caller(second) as caller:
         jobs = (await caller.get("/jobs")).json()["jobs"]
         assert [job["job_id"] for job in jobs] == [waiting, running]
         assert {job["status"] for job in jobs} <= {"queued", "running"}
-        gate.open()
         await asyncio.to_thread(gate.reached)
         gate.open()
         job = await caller.ended(running)

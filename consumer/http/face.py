@@ -74,6 +74,8 @@ class Face:
         self._waiting_most = waiting_most
         self._waiting: Counter[str] = Counter()
         """Who waits for a job or follows it, by its id."""
+        self._waited_for: set[str] = set()
+        """Jobs that were asked for by who waits here, and by nobody else."""
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -104,8 +106,10 @@ class Face:
                 record, image = await self.picture(asked.job_id)
                 if record.facts is not None:
                     return record.facts.model_copy(update={"replayed": True}), image
+            if known is None:
+                self._waited_for.add(asked.job_id)
             try:
-                drawn = await self._wait(asked, gone, ours=known is None)
+                drawn = await self._wait(asked, gone)
                 return _facts(drawn), drawn.data
             except ImageError as error:
                 await self._undo(asked, known, error)
@@ -114,6 +118,7 @@ class Face:
     async def send(self, asked: Asked) -> State:
         """Have a picture drawn that will be fetched by its id; return where its job stands."""
         known = await self._write_down(asked)
+        self._waited_for.discard(asked.job_id)
         if known is not None and known.state in {State.RUNNING, State.SUCCEEDED}:
             return known.state
         if known is not None and known.state is not State.NEW:
@@ -163,9 +168,7 @@ class Face:
             user_id=self._client.user,
         )
 
-    async def _wait(
-        self, asked: Asked, gone: "asyncio.Future[None]", *, ours: bool
-    ) -> GeneratedImage:
+    async def _wait(self, asked: Asked, gone: "asyncio.Future[None]") -> GeneratedImage:
         job = self._client.submit(
             asked.request.prompt,
             deadline_s=asked.deadline_s,
@@ -180,8 +183,8 @@ class Face:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if waiting.done():
                     return await waiting
-                # Leaving calls the job off, unless somebody else waits for it or asked for it first.
-                if not ours or self._waiting[asked.job_id] > 1:
+                # The last to leave calls the job off, unless it is to be fetched by its id.
+                if asked.job_id not in self._waited_for or self._waiting[asked.job_id] > 1:
                     job.leave()
                 else:
                     await self._remember_cancel(asked.job_id)
@@ -194,7 +197,7 @@ class Face:
         """Let the store forget a job that certainly never reached the queue."""
         if known is None and error.code in _NEVER_ANSWERS and not error.perhaps_taken:
             with contextlib.suppress(StoreLostError):
-                await self._store.withdraw(asked.job_id)
+                await self._store.withdraw(asked.job_id, fault_of(error))
 
     @property
     def _stopping(self) -> bool:
@@ -267,6 +270,7 @@ class Face:
             if not self._may_cancel_any and record.user_id not in {None, self._client.user}:
                 raise ProblemError(_NOT_OURS, job_id=job_id)
             await self._remember_cancel(job_id)
+            self.heard.ring(job_id)
             try:
                 if not self._stopping:
                     await self._client.cancel(job_id)
@@ -305,7 +309,9 @@ class Face:
         finally:
             gauge.dec()
             self._waiting[job_id] -= 1
-            self._waiting += Counter()  # forgets who has nobody
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+                self._waited_for.discard(job_id)
 
     def _retry_after_s(self) -> float:
         """Return when a place in the queue may be free: after one picture, as they go now."""
