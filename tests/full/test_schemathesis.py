@@ -6,7 +6,7 @@ import pytest
 
 from tests.test_api_check import check
 
-TOKEN = "let-me-in"
+TOKEN = "a-token-of-this-test"
 PATIENCE_S = 3600
 
 
