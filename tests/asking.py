@@ -134,6 +134,15 @@ class Caller:
                 await asyncio.sleep(0.02)
 
 
+async def known(caller, job_id):
+    """Return once the service knows of a job."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            if (await caller.get(f"/job/{job_id}")).status_code == 200:
+                return
+            await asyncio.sleep(0.02)
+
+
 def problem(answer, status, code):
     """The problem that an answer has to be."""
     assert answer.status_code == status, answer.text

@@ -22,7 +22,7 @@ async def test_jobs_outlive_the_service(serve, gate):
         first.signal(signal.SIGTERM)
         await asyncio.to_thread(first.wait, "draining")
         gate.open()
-    assert await asyncio.to_thread(first.stop) == 0
+    assert await asyncio.to_thread(first.end) == 0
     second = await asyncio.to_thread(serve().wait_ready)
     async with Caller(second) as caller:
         assert await caller.status(done) == before
