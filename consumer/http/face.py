@@ -74,8 +74,11 @@ class Face:
         self._waiting_most = waiting_most
         self._waiting: Counter[str] = Counter()
         """Who waits for a job or follows it, by its id."""
-        self._waited_for: set[str] = set()
-        """Jobs that were asked for by who waits here, and by nobody else."""
+        self._callers: Counter[str] = Counter()
+        """Of these, who waits for the picture in its request."""
+        self._with_callers: set[str] = set()
+        """Jobs that only such callers asked for: with the last of them they are called off."""
+        self._closed = False
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -87,6 +90,7 @@ class Face:
 
     async def close(self) -> None:
         """Answer who waits that we stop. May be called twice."""
+        self._closed = True
         await self._client.close()
 
     # ------------------------------------------------------------ ask
@@ -100,14 +104,14 @@ class Face:
             ProblemError: there is no picture.
             ClientGoneError: there is nobody to give it to.
         """
-        with self.place(asked.job_id):
+        with self.place(asked.job_id), self._call(asked.job_id):
             known = await self._write_down(asked)
+            if known is None:
+                self._with_callers.add(asked.job_id)
             if known is not None and known.state is State.SUCCEEDED:
                 record, image = await self.picture(asked.job_id)
                 if record.facts is not None:
                     return record.facts.model_copy(update={"replayed": True}), image
-            if known is None:
-                self._waited_for.add(asked.job_id)
             try:
                 drawn = await self._wait(asked, gone)
                 return _facts(drawn), drawn.data
@@ -118,7 +122,7 @@ class Face:
     async def send(self, asked: Asked) -> State:
         """Have a picture drawn that will be fetched by its id; return where its job stands."""
         known = await self._write_down(asked)
-        self._waited_for.discard(asked.job_id)
+        self._with_callers.discard(asked.job_id)
         if known is not None and known.state in {State.RUNNING, State.SUCCEEDED}:
             return known.state
         if known is not None and known.state is not State.NEW:
@@ -183,11 +187,11 @@ class Face:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if waiting.done():
                     return await waiting
-                # The last to leave calls the job off, unless it is to be fetched by its id.
-                if asked.job_id not in self._waited_for or self._waiting[asked.job_id] > 1:
-                    job.leave()
-                else:
+                # Leaving calls the job off, unless somebody else waits for it or asked for it, too.
+                if self._is_last(asked.job_id):
                     await self._remember_cancel(asked.job_id)
+                else:
+                    job.leave()
                 raise ClientGoneError
             finally:
                 waiting.cancel()
@@ -199,9 +203,13 @@ class Face:
             with contextlib.suppress(StoreLostError):
                 await self._store.withdraw(asked.job_id, fault_of(error))
 
+    def _is_last(self, job_id: str) -> bool:
+        """Whether nobody wants a job when one more caller has left."""
+        return job_id in self._with_callers and self._callers[job_id] == 1
+
     @property
     def _stopping(self) -> bool:
-        return self.service.snapshot().phase in {Phase.DRAINING, Phase.STOPPED}
+        return self._closed or self.service.snapshot().phase in {Phase.DRAINING, Phase.STOPPED}
 
     def _problem(self, error: ImageError, job_id: str) -> ProblemError:
         if self._stopping and error.code == "unavailable":
@@ -272,7 +280,7 @@ class Face:
             await self._remember_cancel(job_id)
             self.heard.ring(job_id)
             try:
-                if not self._stopping:
+                if not self._closed:  # while it drains, too: there are jobs that run
                     await self._client.cancel(job_id)
             except ImageError as error:
                 # Nobody heard it; a job that waits has ended in the store all the same.
@@ -311,7 +319,18 @@ class Face:
             self._waiting[job_id] -= 1
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
-                self._waited_for.discard(job_id)
+
+    @contextlib.contextmanager
+    def _call(self, job_id: str) -> Iterator[None]:
+        """Be one of those who wait for the picture in their request."""
+        self._callers[job_id] += 1
+        try:
+            yield
+        finally:
+            self._callers[job_id] -= 1
+            if not self._callers[job_id]:
+                del self._callers[job_id]
+                self._with_callers.discard(job_id)
 
     def _retry_after_s(self) -> float:
         """Return when a place in the queue may be free: after one picture, as they go now."""

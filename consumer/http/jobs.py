@@ -154,7 +154,7 @@ class Jobs:
         first = await self._face.status(job_id)
         if request.method == "HEAD":
             # Nobody reads what would come: it would hold a place and the connection until the end.
-            return Response(media_type=_STREAM_TYPE, headers=_STREAM_HEADERS)
+            return StreamingResponse((), media_type=_STREAM_TYPE, headers=_STREAM_HEADERS)
         places = contextlib.ExitStack()
         places.enter_context(self._face.place(job_id))
         return _Stream(follow(self._face, first), places)

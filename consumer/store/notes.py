@@ -12,10 +12,13 @@ from consumer.store.tables import Desk, answers, cancels, probes
 
 
 def remember_cancel(job_id: str, user_id: str | None, any_job: bool, desk: Desk) -> bool:  # noqa: FBT001 - bound by partial
-    """Write a cancel down for the next start of a job; whether it waited and so has ended."""
+    """Write a cancel down for the next start of a job; whether it waited and so has ended.
+
+    So has one that was called off before: who did that may have had no way to tell anybody.
+    """
     row = locked(job_id, desk)
     if row is not None and State(row.state) not in {State.NEW, State.RUNNING}:
-        return False
+        return State(row.state) is State.CANCELLED
     now = desk.now_ms()
     ends = row is not None and _may(row, user_id, any_job) and waits(row, now, desk)
     if ends:

@@ -97,7 +97,8 @@ class Store:
     async def remember_cancel(self, job_id: str, user_id: str | None, *, any_job: bool) -> bool:
         """Let a job die on its next start, if it is this user's or `any_job` may be called off.
 
-        True if it waited for its turn and so has ended. A job that has ended keeps its end.
+        True if it waited for its turn and so has ended, now or before. A job that has ended keeps
+        its end.
         """
         step = functools.partial(notes.remember_cancel, job_id, user_id, any_job)
         return await self._step(step)
