@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         document = Path(folder) / "openapi.json"
         document.write_text(json.dumps(_document(given.token)), encoding="utf-8")
         os.chdir(folder)  # it leaves files where it runs
-        code = _run(_words(document, given))
+        config = Path(folder) / "schemathesis.toml"
+        config.write_text(_config(given.token), encoding="utf-8")
+        code = _run(_words(document, config, given))
     print(_table())
     asked = sum(api_hooks.cases.values())
     print(f"\n{asked:,} requests")
@@ -55,14 +57,21 @@ def _document(token: str | None) -> dict[str, Any]:
     return openapi.document() if token is None else openapi.with_token(openapi.document())
 
 
-def _words(document: Path, given: argparse.Namespace) -> Iterable[str]:
-    yield from ("--config-file", str(CONFIG), "--no-color", "run", str(document))
+def _config(token: str | None) -> str:
+    """Return the settings of schemathesis: with the token as that of the document's scheme.
+
+    As a plain header it would be sent with the requests that are to lack it, too.
+    """
+    bearer = "" if token is None else f"\n[auth.openapi.bearer]\nbearer = {json.dumps(token)}\n"
+    return CONFIG.read_text(encoding="utf-8") + bearer
+
+
+def _words(document: Path, config: Path, given: argparse.Namespace) -> Iterable[str]:
+    yield from ("--config-file", str(config), "--no-color", "run", str(document))
     yield from ("--url", given.url, "--phases", given.phases)
     yield from ("--max-examples", str(given.cases))
     if given.seed is not None:
         yield from ("--seed", str(given.seed))
-    if given.token is not None:
-        yield from ("--header", f"Authorization: Bearer {given.token}")
 
 
 def _run(words: Iterable[str]) -> int:

@@ -29,4 +29,4 @@ def test_nothing_is_answered_that_the_document_does_not_say(serve):
 def test_a_token_is_asked_for_wherever_the_document_says_so(serve):
     """Every operation of the job API refuses no token and a wrong one, and takes the right one."""
     service = serve(GUIDANCE_SCALE=4, API_TOKEN=TOKEN).wait_ready()
-    assert asked(service, "--cases", "60", "--token", TOKEN) == 0
+    assert asked(service, "--cases", "30", "--token", TOKEN) == 0
