@@ -15,7 +15,9 @@ from starlette.responses import Response
 from consumer.errors import StartRefusedError
 from consumer.http import limits
 from consumer.http.limits import LimitedProtocol
+from consumer.http.safety import name_of
 from consumer.http.server import HttpServer
+from consumer.settings import read_settings
 
 PATIENCE_S = 30.0
 SMALL = {"width": 256, "height": 256}
@@ -270,3 +272,45 @@ def test_an_address_is_refused_that_another_has_bound(server):
     second = HttpServer("127.0.0.1", server.port, app, close)
     with pytest.raises(StartRefusedError):
         second.start()
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example@localhost",
+        "evil.example\\@localhost",
+        "localhost/evil.example",
+        "localhost?evil.example",
+        "localhost#evil.example",
+        "local\thost",
+        "localhost:99999999",
+        "[::1",
+        "",
+    ],
+)
+def test_a_host_is_a_name_and_a_port(host):
+    """What only a lenient parser takes for one of our names is none."""
+    assert name_of(host) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("LocalHost", "localhost"),
+        ("127.0.0.1:8034", "127.0.0.1"),
+        ("[::1]:80", "::1"),
+        ("[::1]", "::1"),
+    ],
+)
+def test_a_host_is_known_without_its_port(host, name):
+    """Case and port make no other name."""
+    assert name_of(host) == name
+
+
+def test_the_name_that_is_listened_on_is_known_in_any_case():
+    """A host that was set in capitals may be called, by whatever spelling."""
+    settings = read_settings({"IMAGE_GEN_HOST": "MyBox", "IMAGE_GEN_API_TOKEN": "x" * 16})
+    assert name_of("mybox:8034") in settings.host_names

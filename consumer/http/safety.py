@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is given up."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{0,5})?")
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _OWN_SITE = frozenset({"same-origin", "none"})
 _ALWAYS = {
@@ -111,11 +113,12 @@ def _check_host(host: str, allowed: Iterable[str]) -> None:
 
 
 def name_of(host: str) -> str:
-    """Return the name or address of a Host header, without its port; empty if it is none."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
+    """Return the name or address of a Host header, without its port; empty if it is none.
+
+    Strictly: to a parser of URLs `evil.example@localhost` and `localhost/x` are localhost, too.
+    """
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").lower() if found else ""
 
 
 def _check_origin(headers: Headers) -> None:
