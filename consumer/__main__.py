@@ -1,11 +1,13 @@
 """The command line `imagegen`. Imports what a command needs when it runs, so that help is quick."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from consumer.carrier import Route
     from consumer.settings import Settings
 
 app = typer.Typer(
@@ -21,8 +23,28 @@ parking = typer.Typer(
 )
 app.add_typer(parking, name="parking")
 
+
+class Way(StrEnum):
+    """How a command reaches the service."""
+
+    AMQP = "amqp"
+    HTTP = "http"
+
+
+Via = Annotated[Way | None, typer.Option(help="The way to the service; default amqp.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="Broker, or http://host:port; default IMAGE_GEN_AMQP_URL, "
+        "or IMAGE_GEN_HOST and IMAGE_GEN_PORT.",
+    ),
+]
+Leave = Annotated[bool, typer.Option("--async", help="Print the ids of the jobs at once.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Each change, until the job has ended.")]
+JobId = Annotated[str, typer.Argument(help="The job, as --async or `jobs` shows it.")]
 Url = Annotated[str | None, typer.Option(help="Broker; default IMAGE_GEN_AMQP_URL.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a request.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 ParkedIds = Annotated[
     list[str] | None, typer.Argument(help="Ids as `list` shows them: of the copy, or the job.")
 ]
@@ -51,27 +73,55 @@ def generate(  # noqa: PLR0913, PLR0917 - options of a command
     output_format: Annotated[str, typer.Option("--format", help="png, webp or jpeg.")] = "png",
     steps: Annotated[int | None, typer.Option(help="Steps, as on the model's card.")] = None,
     deadline: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 300.0,
+    leave: Leave = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Facts as JSON.")] = False,  # noqa: FBT002
-    url: Annotated[str | None, typer.Option(help="Broker; default IMAGE_GEN_AMQP_URL.")] = None,
+    via: Via = None,
+    url: Address = None,
 ) -> None:
     """Send a prompt through the queue, show progress, and write the picture."""
-    from consumer.cli import Order, draw  # noqa: PLC0415
+    from consumer.cli import Order, draw, send  # noqa: PLC0415
 
     order = Order(
         prompt, size, seed, number, output, output_format, steps, deadline, as_json=as_json
     )
-    raise typer.Exit(draw(order, url or _amqp_url()))
+    raise typer.Exit((send if leave else draw)(order, _route(via, url)))
 
 
 @app.command()
-def cancel(
-    job_id: Annotated[str, typer.Argument(help="The job to call off.")],
-    url: Annotated[str | None, typer.Option(help="Broker; default IMAGE_GEN_AMQP_URL.")] = None,
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=200, help="The most that are shown.")] = 50,
+    as_json: AsJson = False,  # noqa: FBT002
+    via: Via = None,
+    url: Address = None,
 ) -> None:
-    """Call a job off, wherever it is."""
-    from consumer.cli import call_off  # noqa: PLC0415
+    """Show the newest jobs: where they stand, how far they are, what they are of."""
+    from consumer.job_commands import list_jobs  # noqa: PLC0415
 
-    raise typer.Exit(call_off(job_id, url or _amqp_url()))
+    raise typer.Exit(list_jobs(_route(via, url), limit, as_json=as_json))
+
+
+@app.command()
+def status(
+    job_id: JobId,
+    watch: Watch = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+    via: Via = None,
+    url: Address = None,
+) -> None:
+    """Show where a job stands."""
+    from consumer.job_commands import show_status  # noqa: PLC0415
+    from consumer.job_commands import watch as show_changes  # noqa: PLC0415
+
+    show = show_changes if watch else show_status
+    raise typer.Exit(show(_route(via, url), job_id, as_json=as_json))
+
+
+@app.command()
+def cancel(job_id: JobId, via: Via = None, url: Address = None) -> None:
+    """Call a job off, wherever it is."""
+    from consumer.job_commands import call_off  # noqa: PLC0415
+
+    raise typer.Exit(call_off(_route(via, url), job_id))
 
 
 @parking.command("list")
@@ -161,6 +211,21 @@ def _settings() -> "Settings":
         for sentence in error.sentences:
             typer.echo(sentence, err=True)
         raise typer.Exit(78) from None
+
+
+def _route(via: Way | None, url: str | None) -> "Route":
+    """Return the way to the service: as the URL says, or by the settings."""
+    from consumer.carrier import Route, base_url  # noqa: PLC0415
+
+    if url is not None and via is not None and not url.startswith(via):
+        raise typer.BadParameter(
+            f"--url {url} is no {via.upper()} address, as --via {via} wants."
+        )
+    if not (url or via or "").startswith(Way.HTTP):
+        return Route(url or _amqp_url())
+    settings = _settings()
+    token = None if settings.api_token is None else settings.api_token.get_secret_value()
+    return Route(url or base_url(settings.host, settings.port), token)
 
 
 def _amqp_url() -> str:

@@ -1,4 +1,4 @@
-"""The commands of a caller: draw, call off, probe. A progress bar and the reply's facts."""
+"""The commands of a caller that end with pictures, or with the ids of jobs; and the probe."""
 
 import asyncio
 import json
@@ -7,8 +7,10 @@ import re
 import time
 import unicodedata
 import urllib.request
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -20,20 +22,27 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from imagegen_client import GeneratedImage, ImageClient, ImageError, Progress
+from consumer.carrier import Carrier, Route, base_url, reached
+from imagegen_client import GeneratedImage, ImageError, Progress
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
 EXIT_CANNOT_CREATE = 73
 EXIT_TRY_AGAIN = 75
+EXIT_NOT_ALLOWED = 77
+EXIT_INTERRUPTED = 130
 _EXITS = {
     "invalid_request": EXIT_USAGE,
     "unavailable": EXIT_UNAVAILABLE,
     "busy": EXIT_TRY_AGAIN,
     "deadline_exceeded": EXIT_TRY_AGAIN,
+    "unauthorized": EXIT_NOT_ALLOWED,
+    "forbidden": EXIT_NOT_ALLOWED,
 }
 """By error code, after sysexits.h."""
+
+Size = tuple[int, int] | tuple[None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +60,95 @@ class Order:
     as_json: bool
 
 
-def draw(order: Order, url: str) -> int:
+def draw(order: Order, route: Route) -> int:
     """Have the pictures drawn and write them. Returns the exit code."""
+    return _carry_out(order, route, _draw, "What was not drawn yet is called off.")
+
+
+def send(order: Order, route: Route) -> int:
+    """Have the pictures drawn, wait for none, and tell their ids. Returns the exit code."""
+    return _carry_out(order, route, _send, "Jobs whose ids were told go on.")
+
+
+def exit_code_of(code: str) -> int:
+    """Return what a command exits with that ended with this error."""
+    return _EXITS.get(code, EXIT_FAILED)
+
+
+def run(command: Coroutine[Any, Any, int], console: Console, interrupted: str) -> int:
+    """Run a command. Ctrl-C ends it with the sentence `interrupted`, once it has cleaned up."""
     # The client tells what is wrong as an error; the library below it would tell it thrice.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    try:
+        return asyncio.run(command)
+    except KeyboardInterrupt:
+        console.print(interrupted)
+        return EXIT_INTERRUPTED
+
+
+def console_of(*, stderr: bool) -> Console:
+    """Return where words for people go."""
     # No markup: paths, prompts and the broker's words may hold brackets.
-    console = Console(stderr=order.as_json, highlight=False, markup=False)
+    return Console(stderr=stderr, highlight=False, markup=False)
+
+
+def tell_error(error: ImageError, console: Console, *, as_json: bool) -> int:
+    """Tell an error with its remedy. Returns the exit code."""
+    code = exit_code_of(error.code)
+    if as_json:
+        fields = {
+            "error": error.code,
+            "message": error.message,
+            "retryable": error.retryable,
+            "details": error.details,
+            "job_id": error.job_id,
+            "perhaps_taken": error.perhaps_taken,
+        }
+        print(json.dumps(fields))  # noqa: T201
+        return code
+    told = Text.assemble((error.code, "red"), f": {error.message}")
+    console.print(told, soft_wrap=True)
+    for detail in error.details:
+        suggestion = detail.get("suggestion")
+        hint = f" ({suggestion})" if suggestion else ""
+        console.print(f"  {detail['field']}: {detail['problem']}{hint}", soft_wrap=True)
+    if error.perhaps_taken:
+        hint = f"  It may be drawn all the same: imagegen status {error.job_id}"
+        console.print(hint, soft_wrap=True)
+    return code
+
+
+Work = Callable[[Order, Size, Carrier, Console], Coroutine[Any, Any, int]]
+
+
+def _carry_out(order: Order, route: Route, work: Work, interrupted: str) -> int:
+    console = console_of(stderr=order.as_json)
     size = _parse_size(order.size)
     if order.size and size is None:
         console.print(f"--size {order.size} is no WIDTHxHEIGHT, such as 1280x720.")
         return EXIT_USAGE
-    return asyncio.run(_draw(order, size or (None, None), url, console))
+
+    async def carried() -> int:
+        try:
+            async with reached(route) as carrier:
+                return await work(order, size or (None, None), carrier, console)
+        except ImageError as error:  # the way itself
+            return tell_error(error, console, as_json=order.as_json)
+
+    return run(carried(), console, f"Interrupted. {interrupted}")
 
 
-async def _draw(
-    order: Order, size: tuple[int | None, int | None], url: str, console: Console
-) -> int:
+async def _draw(order: Order, size: Size, carrier: Carrier, console: Console) -> int:
     exit_code = 0
     with _bars(console) as bars:
-        async with ImageClient(url) as client:
-            results = await asyncio.gather(
-                *(_one(order, size, index, client, bars) for index in range(order.number)),
-                return_exceptions=True,
-            )
+        results = await asyncio.gather(
+            *(_one(order, size, index, carrier, bars) for index in range(order.number)),
+            return_exceptions=True,
+        )
     for result in results:
         if isinstance(result, ImageError):
-            exit_code = exit_code or _EXITS.get(result.code, EXIT_FAILED)
-            _tell_error(result, order, console)
+            told = tell_error(result, console, as_json=order.as_json)
+            exit_code = exit_code or told
         elif isinstance(result, OSError):
             exit_code = exit_code or EXIT_CANNOT_CREATE
             console.print(f"The picture cannot be written: {result}. Choose another --output.")
@@ -88,12 +159,34 @@ async def _draw(
     return exit_code
 
 
+async def _send(order: Order, size: Size, carrier: Carrier, console: Console) -> int:
+    """One after the other, so that the queue has them in the order of their seeds."""
+    exit_code = 0
+    for index in range(order.number):
+        options = _options(order, size, index)
+        try:
+            job_id = await carrier.send(order.prompt, deadline_s=order.deadline_s, **options)
+        except ImageError as error:
+            told = tell_error(error, console, as_json=order.as_json)
+            exit_code = exit_code or told
+        else:
+            _tell_id(job_id, options["seed"], order)
+    return exit_code
+
+
+def _options(order: Order, size: Size, index: int) -> dict[str, Any]:
+    """Return what the picture of this number is to be like; None is left to the service."""
+    return {
+        "width": size[0],
+        "height": size[1],
+        "seed": None if order.seed is None else order.seed + index,
+        "output_format": order.output_format,
+        "num_inference_steps": order.steps,
+    }
+
+
 async def _one(
-    order: Order,
-    size: tuple[int | None, int | None],
-    index: int,
-    client: ImageClient,
-    bars: Bars,
+    order: Order, size: Size, index: int, carrier: Carrier, bars: Bars
 ) -> tuple[GeneratedImage, Path, float]:
     task = bars.add_task("waiting for its turn", total=None)
 
@@ -102,15 +195,11 @@ async def _one(
         bars.update(task, description="drawing", completed=progress.step, total=total)
 
     started = time.monotonic()
-    image = await client.generate(
+    image = await carrier.generate(
         order.prompt,
-        width=size[0],
-        height=size[1],
-        seed=None if order.seed is None else order.seed + index,
-        output_format=order.output_format,
-        num_inference_steps=order.steps,
         deadline_s=order.deadline_s,
         on_progress=on_progress,
+        **_options(order, size, index),
     )
     seconds = time.monotonic() - started
     bars.update(task, description="done", completed=image.forwards, total=image.forwards)
@@ -144,22 +233,9 @@ def _tell_image(
     )
 
 
-def _tell_error(error: ImageError, order: Order, console: Console) -> None:
-    if order.as_json:
-        fields = {
-            "error": error.code,
-            "message": error.message,
-            "retryable": error.retryable,
-            "details": error.details,
-        }
-        print(json.dumps(fields))  # noqa: T201
-        return
-    told = Text.assemble((error.code, "red"), f": {error.message}")
-    console.print(told, soft_wrap=True)
-    for detail in error.details:
-        suggestion = detail.get("suggestion")
-        hint = f" ({suggestion})" if suggestion else ""
-        console.print(f"  {detail['field']}: {detail['problem']}{hint}", soft_wrap=True)
+def _tell_id(job_id: str, seed: int | None, order: Order) -> None:
+    told = json.dumps({"job_id": job_id, "seed": seed}) if order.as_json else job_id
+    print(told)  # noqa: T201
 
 
 def _parse_size(size: str | None) -> tuple[int, int] | None:
@@ -176,28 +252,12 @@ def _path(order: Order, image: GeneratedImage) -> Path:
     return order.output / f"{slug}-{image.seed}.{suffix}"
 
 
-def call_off(job_id: str, url: str) -> int:
-    """Broadcast a cancel. Returns the exit code."""
-    try:
-        asyncio.run(_call_off(job_id, url))
-    except ImageError as error:
-        Console(stderr=True, markup=False).print(f"{error.code}: {error.message}")
-        return _EXITS.get(error.code, EXIT_FAILED)
-    return 0
-
-
-async def _call_off(job_id: str, url: str) -> None:
-    async with ImageClient(url) as client:
-        await client.cancel(job_id)
-
-
 def probe(host: str, port: int, page: str) -> int:
     """Ask a page of the service on this machine; 0 if it says yes."""
     # A container engine may put a proxy into the environment; this machine is not behind it.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    address = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
     try:
-        with direct.open(f"http://{address}:{port}/{page}", timeout=5) as response:
+        with direct.open(f"{base_url(host, port)}/{page}", timeout=5) as response:
             return 0 if response.status == 200 else EXIT_FAILED
     except OSError:
         return EXIT_FAILED

@@ -68,7 +68,13 @@ class Presence:
         return False
 
     def _suspect(self, reply_to: str) -> None:
-        """Never ask again for a name that the link broke on; it may be the broker's own code."""
+        """Never ask again for a direct reply-to that the link broke on.
+
+        The broker decodes such a name, and its own code may have broken on it. A queue's name it
+        only looks up: there the link broke by itself, and the caller is still to be asked about.
+        """
+        if not reply_to.startswith(DIRECT_REPLY_TO):
+            return
         if len(self._suspects) >= SUSPECTS_MOST:
             self._suspects.clear()
         self._suspects.add(reply_to)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 import urllib.parse
 import urllib.request
@@ -10,10 +11,39 @@ from base64 import b64encode
 import aio_pika
 import pytest
 
+from control import loopback
 from control.node import Node
+from tests import diffusing
+from tests.house import House
 from tests.serving import Served
 
 VHOST = "imagegen"
+
+
+PORTS_A_WORKER = 2_000
+"""Of the 12,000 from which brokers take theirs."""
+
+
+# torch's threads wait for each other by turning: beside another worker that costs half the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Two for the whole suite, on a single core as well, as it waits more than it works.
+
+    Tests that were named run here: they may be debugged, and two brokers take longer to boot.
+    """
+    return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports(request):
+    """Keep the workers' brokers apart: a port that one found free is not taken by another."""
+    name = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    first = loopback._PORTS.start + PORTS_A_WORKER * (int(name.removeprefix("gw")) % 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loopback, "_PORTS", range(first, first + PORTS_A_WORKER))
+        yield
 
 
 class Broker:
@@ -95,6 +125,14 @@ def service(serve):
     return serve().wait_ready()
 
 
+@pytest.fixture(scope="module")
+def house(broker, tmp_path_factory):
+    """Services that the tests of a file share, one at a time: see there."""
+    house = House(broker, tmp_path_factory.mktemp("house"))
+    yield house
+    house.stop()
+
+
 @pytest.fixture
 async def channel(broker):
     """A channel of the chat backend's, with confirms."""
@@ -133,3 +171,39 @@ class Gate:
 def gate(tmp_path):
     """A gate for the scripted pipeline."""
     return Gate(tmp_path / "gate")
+
+
+@pytest.fixture(scope="session")
+def new_pipeline(data_dir):
+    """Load a model into a pipeline of this process: the built-in one, unless another is wanted."""
+    from consumer.gpu.diffusion import DiffusionPipeline
+
+    def new(wanted=None):
+        made = DiffusionPipeline()
+        ready = made.load(wanted or diffusing.load(data_dir=str(data_dir)), diffusing.ignore)
+        return made, ready
+
+    return new
+
+
+@pytest.fixture(scope="session")
+def built_in(new_pipeline):
+    return new_pipeline()
+
+
+@pytest.fixture(scope="session")
+def pipeline(built_in):
+    """The built-in model, which no test changes."""
+    return built_in[0]
+
+
+@pytest.fixture
+def forbid_network(monkeypatch):
+    """Make every way out an error."""
+
+    def forbidden(*arguments, **_):
+        raise ConnectionRefusedError(f"a test reached for the network: {arguments!r}")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, forbidden)
+    monkeypatch.setattr(socket, "getaddrinfo", forbidden)

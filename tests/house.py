@@ -7,6 +7,8 @@ class House:
     """Starts and stops services with some settings in common."""
 
     def __init__(self, broker, folder, **settings):
+        self.folder = folder
+        """The data folder of its services."""
         self._broker = broker
         self._settings = {
             "AMQP_URL": broker.url("imagegen-consumer"),
@@ -23,9 +25,15 @@ class House:
         self._wanted = {}
 
     def service(self, **wanted):
-        """The service with these settings; that of the test before, where they are the same."""
-        if self._served is None or self._wanted != wanted:
-            self.restart(**wanted)
+        """The service with these settings, idle, with its past forgotten.
+
+        It is that of the test before, where that left one with the same settings as it found it.
+        """
+        kept = self._served is not None and self._wanted == wanted
+        if not (kept and self._served.wait_idle()):
+            return self.restart(**wanted)
+        self._broker.purge()
+        self._served.forget()
         return self._served
 
     def restart(self, **wanted):

@@ -44,27 +44,44 @@ class Impostor:
 
     async def draw(self, request, seed=1, **changes):
         body = json.dumps({**json.loads(RESULT), "seed": seed}).encode()
-        return await self._reply(request, body, "imagegen.result.v1", **changes)
+        return await self.answer(request, body, "imagegen.result.v1", **changes)
 
     async def fail(self, request, code):
         error = {"code": code, "message": "No.", "retryable": ERRORS[code].retryable}
         body = json.dumps({"success": False, "error": error}).encode()
-        return await self._reply(request, body, "imagegen.error.v1")
+        return await self.answer(request, body, "imagegen.error.v1")
 
-    async def _reply(self, request, body, message_type, correlation_id=None):
-        message = aio_pika.Message(
-            body,
-            correlation_id=correlation_id or request.correlation_id,
-            type=message_type,
-            message_id="reply",
-            delivery_mode=2,
-        )
+    async def answer(self, request, body, message_type, **changes):
+        """Answer with any bytes; `changes` are properties that are to be others."""
+        properties = {
+            "correlation_id": request.correlation_id,
+            "type": message_type,
+            "message_id": "reply",
+            "delivery_mode": 2,
+        }
+        message = aio_pika.Message(body, **{**properties, **changes})
         return await self._channel.default_exchange.publish(message, request.reply_to)
+
+    async def say(self, question, job_id, state, **more):
+        """Answer where a job stands."""
+        body = json.dumps(_status(job_id, state, **more)).encode()
+        return await self.answer(question, body, "imagegen.status.v1")
+
+    async def say_list(self, question, jobs):
+        """Answer which jobs there are: (id, state, second) of each."""
+        told = [_status(job_id, state, second) for job_id, state, second in jobs]
+        body = json.dumps({"jobs": told, "next": None}).encode()
+        return await self.answer(question, body, "imagegen.jobs.v1")
 
     async def tell(self, job_id, state, step=0):
         events = await self._channel.get_exchange("imagegen.events", ensure=False)
         body = json.dumps({"job_id": job_id, "state": state, "step": step, "steps": 8})
         await events.publish(aio_pika.Message(body.encode()), f"job.{state}.{job_id}")
+
+
+def _status(job_id, state, second=0, **more):
+    queued_at = f"2026-11-22T10:00:{second:02}.000Z"
+    return {"job_id": job_id, "status": state, "queued_at": queued_at, **more}
 
 
 @contextlib.asynccontextmanager

@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60.0
+IDLE_WITHIN_S = 10.0
 
 
 class Served:
     """One service process. `wait` returns the first record with an event, new or already seen."""
+
+    _port = None
 
     def __init__(self, settings):
         environment = {
@@ -76,9 +80,17 @@ class Served:
         self.wait("broker_connected")
         return self
 
+    def forget(self):
+        """Have `wait` see only what comes from now on; where it listens stays known."""
+        self.port  # noqa: B018 - remembered by looking
+        with self._news:
+            self.records, self.lines = [], []
+
     @property
     def port(self):
-        return self.wait("http_listening")["port"]
+        if self._port is None:
+            self._port = self.wait("http_listening")["port"]
+        return self._port
 
     def get(self, path):
         """Return status, headers and body of a page."""
@@ -93,6 +105,16 @@ class Served:
 
     def health(self):
         return json.loads(self.get("/health")[2])
+
+    def wait_idle(self):
+        """Return once it is ready and has nothing in hand; False if it takes too long, or ended."""
+        until = time.monotonic() + IDLE_WITHIN_S
+        while self.process.poll() is None and time.monotonic() < until:
+            health = self.health()
+            if health["ready"] and not health["work"]["in_hand"]:
+                return True
+            time.sleep(0.01)
+        return False
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -114,7 +136,12 @@ class Served:
             code = self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
+            self._bury()
             raise AssertionError("it does not stop:\n" + "".join(self.lines)) from None
+        self._bury()
+        return code
+
+    def _bury(self):
+        self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         self.process.stderr.close()
-        return code

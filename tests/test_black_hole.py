@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 
+import aio_pika
 import pytest
 
-from consumer import connection
 from consumer.connection import Broker, Session
+from consumer.connection import broker as supervisor
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def hole(broker):
 
 async def test_a_link_with_unsent_bytes_is_cut_and_dialled_anew(broker, hole, monkeypatch):
     """A large publish stuck in a black hole does not keep the session from being replaced."""
-    monkeypatch.setattr(connection, "SILENCE_S", 1.0)
+    monkeypatch.setattr(supervisor, "SILENCE_S", 1.0)
     port, open_ = hole
     url = broker.url("imagegen-consumer").replace(f":{broker.node.amqp_port}/", f":{port}/")
     sessions: asyncio.Queue[Session] = asyncio.Queue()
@@ -58,9 +59,7 @@ async def test_a_link_with_unsent_bytes_is_cut_and_dialled_anew(broker, hole, mo
             channel = await first.publish.channel()
             open_.clear()
             stuck = asyncio.get_running_loop().create_task(
-                channel.default_exchange.publish(
-                    connection.aio_pika.Message(bytes(16 << 20)), "nowhere"
-                )
+                channel.default_exchange.publish(aio_pika.Message(bytes(16 << 20)), "nowhere")
             )
             await first.ended
             open_.set()

@@ -11,13 +11,15 @@ import aio_pika
 import pytest
 from PIL import Image
 
-from consumer.cli import Order, _path, call_off
-from imagegen_client import client
+from consumer.carrier import Route
+from consumer.cli import Order, _path
+from consumer.job_commands import call_off
+from imagegen_client import broadcast
 from imagegen_client.image import image_from_reply
+from tests.command_line import PATHS, ROOT, CommandLine
 from tests.house import House
 from tests.test_contract import RESULT
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--size", "256x256")
 
 
@@ -41,25 +43,7 @@ def nobody(house):
 
 @pytest.fixture
 def imagegen(broker, tmp_path):
-    """Run `imagegen` in a folder of its own, as the chat backend."""
-
-    def imagegen(*arguments, **settings):
-        settings = {"AMQP_URL": broker.url(), **settings}
-        return subprocess.run(
-            [sys.executable, "-m", "consumer", *arguments],
-            env={
-                "PYTHONPATH": str(ROOT),
-                "COLUMNS": "200",
-                **{f"IMAGE_GEN_{name}": str(value) for name, value in settings.items()},
-            },
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    return imagegen
+    return CommandLine(tmp_path, AMQP_URL=broker.url())
 
 
 # ---------------------------------------------------------------- quick and plain
@@ -72,6 +56,7 @@ try:
     app()
 finally:
     heavy = {"torch", "diffusers", "transformers", "sqlalchemy", "starlette", "numpy", "aio_pika"}
+    heavy |= {"httpx"}
     print("heavy:", *sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
 
@@ -93,7 +78,7 @@ def test_a_command_imports_only_what_it_needs(arguments, heavy):
     ran = subprocess.run(
         [sys.executable, "-c", IMPORTS, *arguments],
         cwd=ROOT,
-        env={},
+        env={"PYTHONPATH": PATHS},
         capture_output=True,
         text=True,
         check=False,
@@ -106,7 +91,17 @@ def test_help_names_every_command(imagegen):
     """`imagegen --help` shows what there is, with a sentence each."""
     shown = imagegen("--help")
     assert shown.returncode == 0
-    for command in ("serve", "generate", "cancel", "parking", "healthcheck", "config"):
+    commands = (
+        "serve",
+        "generate",
+        "jobs",
+        "status",
+        "cancel",
+        "parking",
+        "healthcheck",
+        "config",
+    )
+    for command in commands:
         assert f" {command} " in shown.stdout
 
 
@@ -257,8 +252,8 @@ def test_cancel_is_heard_by_the_service(service, imagegen):
 
 def test_cancel_without_a_broker_exits_69(unused_tcp_port, monkeypatch, capsys):
     """A cancel that could not be sent is not told as done."""
-    monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 0.2)
-    assert call_off("job-7", f"amqp://a:b@127.0.0.1:{unused_tcp_port}/x") == 69
+    monkeypatch.setattr(broadcast, "CONNECT_TIMEOUT_S", 0.2)
+    assert call_off(Route(f"amqp://a:b@127.0.0.1:{unused_tcp_port}/x"), "job-7") == 69
     assert "could not be reached" in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 """The client and jobs that nobody waits for: sent, left, listened to."""
 
 import asyncio
+import contextlib
 import json
 
 import aio_pika
@@ -9,20 +10,27 @@ import pytest
 from imagegen_client import (
     Busy,
     DeadlineExceeded,
+    GenerationFailed,
     ImageClient,
+    ImageError,
     InvalidRequest,
+    JobStatus,
+    NotFound,
     Progress,
     Retry,
     Unavailable,
 )
+from imagegen_client import broadcast as broadcast_module
+from imagegen_client import client as client_module
 from imagegen_client import job as job_module
 from imagegen_client import pending as pending_module
+from imagegen_client import watch as watch_module
+from imagegen_client.status import merged
 from tests.house import House
 from tests.impostor import fill, in_the_services_place
-from tests.proxy import BASIC_ACK, BASIC_PUBLISH, FrameProxy
+from tests.proxy import BASIC_ACK, BASIC_NACK, BASIC_PUBLISH, FrameProxy
 from tests.test_client import under_way
 
-BASIC_NACK = (60, 120)
 SMALL = {"width": 256, "height": 256}
 
 
@@ -298,3 +306,212 @@ async def test_a_listener_that_fails_costs_no_other_its_news(impostor, client, c
         await impostor.tell("any", "step", step)
         assert (await heard.get()).step == step
     assert "A listener to the news failed." in caplog.text
+
+
+# ---------------------------------------------------------------- where a job stands
+
+
+async def test_a_status_is_told_from_the_start_to_the_end(service, client, gate):
+    """Running with its steps while it is drawn, then succeeded with its facts."""
+    async with under_way(client, f"wait={gate.path}", job_id="asked", seed=7, **SMALL) as drawn:
+        await asyncio.to_thread(gate.reached)
+        running = await client.status("asked")
+        assert (running.status, running.steps, running.ended) == ("running", 8, False)
+        gate.open()
+        await drawn
+    succeeded = await client.status("asked")
+    assert (succeeded.status, succeeded.ended, succeeded.seed) == ("succeeded", True, 7)
+    assert (succeeded.width, succeeded.height, succeeded.format) == (256, 256, "png")
+    assert (succeeded.prompt, succeeded.worker) == (f"wait={gate.path}", "tester")
+    assert (succeeded.attempt, succeeded.error) == (1, None)
+
+
+async def test_the_status_of_a_failure_has_its_error(service, client):
+    """The same code and advice as the reply had."""
+    with pytest.raises(GenerationFailed):
+        await client.generate("oom", job_id="failed", **SMALL)
+    status = await client.status("failed")
+    assert status.status == "failed"
+    assert (status.error["code"], status.error["retryable"]) == ("out_of_memory", True)
+
+
+async def test_a_job_that_nobody_knows_is_told(impostor, client):
+    """Silence is the answer to an unknown id: NotFound after the time that was given."""
+    with pytest.raises(NotFound, match="No service knows the job nobodys") as caught:
+        await client.status("nobodys", timeout_s=0.2)
+    assert (caught.value.code, caught.value.job_id) == ("not_found", "nobodys")
+    assert json.loads((await impostor.called_off()).body) == {
+        "op": "status",
+        "job_id": "nobodys",
+    }
+
+
+async def test_the_first_who_knows_is_believed(impostor, client):
+    """What cannot be read is passed over; later answers are no duplicate replies."""
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(client.status("known", timeout_s=30))
+        question = await impostor.called_off()
+        for body in (b"no json", b"[]", b'{"job_id": "known"}', b'{"status": "running"}'):
+            await impostor.answer(question, body, "imagegen.status.v1")
+        for state in ("running", "succeeded", "failed"):
+            await impostor.say(question, "known", state, new_field=1)
+    assert (await asking).status == "running"
+    async with under_way(client, "x") as picture:  # its reply comes after all of them
+        await impostor.draw(await impostor.request())
+        await picture
+    assert (client.duplicates, client.strays) == (0, 0)
+
+
+async def test_a_lost_connection_is_no_answer(impostor, proxy):
+    """The answer may have gone with it: that is not "nobody knows"."""
+    async with ImageClient(proxy.url) as client, asyncio.TaskGroup() as tasks:
+        await client._link.session(10)
+        asking = tasks.create_task(_caught(client.status("known", timeout_s=30)))
+        await impostor.called_off()
+        proxy.cut()
+        error = await asking
+    assert isinstance(error, Unavailable)
+    assert "The connection was lost meanwhile" in error.message
+
+
+async def _caught(call):
+    with pytest.raises(ImageError) as caught:
+        await call
+    return caught.value
+
+
+async def test_a_question_without_a_broker_is_told(unused_tcp_port, monkeypatch):
+    """Unavailable, for every question."""
+    monkeypatch.setattr(broadcast_module, "CONNECT_TIMEOUT_S", 0.1)
+    async with ImageClient(f"amqp://a:b@127.0.0.1:{unused_tcp_port}/x") as client:
+        for call in (client.status("x"), client.jobs(), client.cancel("x")):
+            with pytest.raises(Unavailable, match="could not be reached"):
+                await call
+
+
+async def test_what_cannot_be_asked_is_refused_here(client):
+    """No service would answer it."""
+    for call in (client.status("a.b"), client.cancel("#"), client.jobs(0), client.jobs(201)):
+        with pytest.raises(InvalidRequest):
+            await call
+    with pytest.raises(InvalidRequest):
+        await anext(client.watch("a b"))
+
+
+# ---------------------------------------------------------------- which jobs there are
+
+
+async def test_the_newest_jobs_come_first(house, client):
+    """As many as are asked for, over all states."""
+    await asyncio.to_thread(house.restart)
+    for number in range(3):
+        await client.generate("x", job_id=f"listed-{number}", **SMALL)
+    listed = await client.jobs(limit=2)
+    assert [status.job_id for status in listed] == ["listed-2", "listed-1"]
+    assert {status.status for status in listed} == {"succeeded"}
+
+
+async def test_the_lists_of_all_services_are_one(impostor, client):
+    """Each job once, as it is known best: an end before a start, a start before the queue."""
+    lists = (
+        (("a", "queued", 1), ("b", "running", 2), ("c", "failed", 3)),
+        (("a", "running", 1), ("b", "queued", 2), ("d", "queued", 4)),
+    )
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(client.jobs(limit=3, timeout_s=30))
+        question = await impostor.called_off()
+        assert json.loads(question.body) == {"op": "jobs", "limit": 3}
+        for one in lists:
+            await impostor.say_list(question, one)
+    told = [(status.job_id, status.status) for status in await asking]
+    assert told == [("d", "queued"), ("c", "failed"), ("b", "running")]
+
+
+async def test_a_list_that_nobody_tells_is_no_empty_list(impostor, client):
+    """Every service has a list: silence means that none is there."""
+    with pytest.raises(Unavailable, match=r"No service answered within 0\.2 s"):
+        await client.jobs(timeout_s=0.2)
+
+
+def _known(state, **more):
+    return JobStatus("x", state, "2026-11-22T10:00:00.000Z", **more)
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        (_known("queued"), _known("running")),
+        (_known("running", step=7), _known("expired")),
+        (_known("running", step=2), _known("running", step=3)),
+        (_known("running", step=7), _known("running", attempt=2)),
+        (
+            _known("failed", ended_at="2026-11-22T10:00:01.000Z", attempt=3),
+            _known("succeeded", ended_at="2026-11-22T10:00:02.000Z", attempt=1),
+        ),
+    ],
+    ids=range(5),
+)
+def test_the_better_known_state_wins(less, more):
+    """In whichever order the two are told."""
+    assert merged([[less], [more]], 5) == merged([[more], [less]], 5) == [more]
+
+
+# ---------------------------------------------------------------- watched
+
+
+async def test_a_job_is_watched_by_whoever_knows_its_id(service, client, broker, gate):
+    """Each change until the end, over another connection than the one that asked for it."""
+    async with (
+        ImageClient(broker.url()) as other,
+        under_way(client, f"wait={gate.path}", job_id="seen", **SMALL) as picture,
+    ):
+        await asyncio.to_thread(gate.reached)
+        seen = []
+        async with contextlib.aclosing(other.watch("seen")) as changes:
+            async for status in changes:
+                seen.append(status)
+                if len(seen) == 1:
+                    gate.open()
+        await picture
+    assert seen[0].status == "running"
+    assert (seen[-1].status, seen[-1].worker) == ("succeeded", "tester")
+    assert {status.status for status in seen[:-1]} == {"running"}
+    assert other._link.news._listeners == {}
+
+
+async def test_a_watch_lives_through_silence(impostor, client, monkeypatch):
+    """The service is on its way back, news are lost: it is asked until it answers."""
+    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(watch_module, "POLL_S", 0.1)
+    async with (
+        contextlib.aclosing(client.watch("seen")) as changes,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for state in ("queued", "running", "cancelled"):
+            change = tasks.create_task(anext(changes))
+            question = await impostor.called_off()
+            if state != "queued":
+                question = await impostor.called_off()  # the one before was not answered
+            await impostor.say(question, "seen", state)
+            assert (await change).status == state
+        with pytest.raises(StopAsyncIteration):
+            await anext(changes)
+
+
+async def test_a_watch_of_what_nobody_knows_ends(impostor, client, monkeypatch):
+    """At first at once; later after so many questions that nobody answered."""
+    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(watch_module, "POLL_S", 0.01)
+    monkeypatch.setattr(watch_module, "MISSED_MOST", 2)
+    with pytest.raises(NotFound):
+        await anext(client.watch("seen"))
+    await impostor.called_off()
+    async with (
+        contextlib.aclosing(client.watch("seen")) as changes,
+        asyncio.TaskGroup() as tasks,
+    ):
+        change = tasks.create_task(anext(changes))
+        await impostor.say(await impostor.called_off(), "seen", "running")
+        await change
+        with pytest.raises(NotFound):
+            await anext(changes)

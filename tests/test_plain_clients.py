@@ -18,6 +18,12 @@ MODES = [
 ]
 
 
+@pytest.fixture
+def service(house):
+    """A ready service with the scripted pipeline, shared by the tests of this file."""
+    return house.service()
+
+
 @pytest.mark.parametrize("flags", MODES)
 async def test_plain_pika_gets_a_picture(service, broker, tmp_path, flags):
     """The pika example gets its picture, whichever way it asks and is answered."""

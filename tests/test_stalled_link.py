@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from consumer import connection
 from consumer.connection import Broker, while_alive
+from consumer.connection.link import CLOSE_TIMEOUT_S
 from consumer.intake import Desk, Intake
 from tests.proxy import FrameProxy
 
@@ -114,4 +114,4 @@ async def test_a_bare_exception_of_the_library_is_a_broken_link(link, proxy, tas
 
 def test_our_limit_comes_before_the_librarys():
     """Two seconds after a close that is not answered aiormq cancels whoever waits."""
-    assert connection.CLOSE_TIMEOUT_S < 2
+    assert CLOSE_TIMEOUT_S < 2

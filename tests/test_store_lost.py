@@ -14,8 +14,21 @@ NO_BYTE_MORE = 1
 
 
 @pytest.fixture
+def service(house):
+    """A ready service with the scripted pipeline, shared by the tests of this file."""
+    return house.service()
+
+
+@pytest.fixture
 async def requester(channel):
     return await Requester(channel).start()
+
+
+@pytest.fixture
+def serve(house, serve):
+    """Services of a test's own; the shared one is not at home."""
+    house.stop()
+    return serve
 
 
 def fill_disk(service):

@@ -58,6 +58,17 @@ draw() {
     fail "the answer is no PNG"
 }
 
+# The same picture over HTTP, for who shows the token that compose_files made.
+draw_by_http() {
+  local url=http://127.0.0.1:8034 token
+  token=$(<.imagegen/secrets/image_gen_api_token)
+  expect "the job API without a token" \
+    "$("${enter[@]}" curl -s -o /dev/null -w '%{http_code}' "$url/jobs")" 401
+  "${enter[@]}" curl -sSf "$url/generate" -H "Authorization: Bearer $token" \
+    -H 'Content-Type: application/json' -H 'Accept: image/png' -o "$1" \
+    -d '{"prompt": "A sunset over mountains", "width": 512, "height": 512, "seed": 7}'
+}
+
 # Tells a fact of a container by Go template: fact SERVICE TEMPLATE
 fact() { docker inspect --format "$2" "$("${compose[@]}" ps --all --quiet "$1")"; }
 
@@ -98,6 +109,8 @@ check_run() {
   bring_up
   check_guards
   draw "$pictures/first.png"
+  draw_by_http "$pictures/http.png"
+  cmp "$pictures/first.png" "$pictures/http.png" || fail "HTTP gives another picture"
   local began=$SECONDS made
   made=$(model)
   "${compose[@]}" stop image-service

@@ -1,7 +1,6 @@
 """The asked: what an HTTP request wants, read within limits of size and time."""
 
 import asyncio
-import math
 import re
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,8 +26,12 @@ from schemas.request import (
 )
 from schemas.status import DEFAULT_PAGE, ENDED, MAX_PAGE, JobState
 
+SHORTEST_S = 0.001
+"""The patience that AMQP can tell: a millisecond."""
 BODY_TIMEOUT_S = 10.0
 """For the whole body to arrive."""
+_NUMBER = r"[0-9]{1,20}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?"
+"""A number as JSON writes those that are not negative."""
 _FORMATS = {media_type: name for name, media_type in MEDIA_TYPES.items()}
 _STATES = frozenset({"queued", "running"}) | ENDED
 
@@ -136,11 +139,11 @@ def _job_id(key: str | None) -> str:
 def _deadline_s(text: str | None, limits: Limits) -> float:
     if text is None:
         return limits.default_deadline.total_seconds()
-    seconds = float(text) if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", text, re.ASCII) else 0.0
-    if not 0 < seconds <= MAX_DEADLINE_S or not math.isfinite(seconds):
+    seconds = float(text) if re.fullmatch(_NUMBER, text) else 0.0
+    if not 0 < seconds <= MAX_DEADLINE_S:
         suggestion = f"seconds, above 0 and up to {MAX_DEADLINE_S}"
         raise invalid(DEADLINE_HEADER, "This is no patience that can be had.", suggestion)
-    return seconds
+    return max(seconds, SHORTEST_S)
 
 
 def _check_media_type(content_type: str, encoding: str | None) -> None:

@@ -140,8 +140,12 @@ def _status(row: Any, now: int) -> JobState:
     waits = state is State.NEW or (state is State.RUNNING and row.lease_until <= now)
     if not waits:
         return _SHOWN[state]
-    overdue = row.deadline is not None and row.deadline + OVERDUE_MS < now
-    return "expired" if overdue else "queued"
+    return "expired" if is_overdue(row, now) else "queued"
+
+
+def is_overdue(row: Any, now: int) -> bool:
+    """Whether nobody wants a job any more that waits, though nobody wrote that down."""
+    return row.deadline is not None and row.deadline + OVERDUE_MS < now
 
 
 def _in_state(status: JobState, now: int) -> ColumnElement[bool]:

@@ -8,11 +8,13 @@ from imagegen_client.errors import (
     GenerationFailed,
     ImageError,
     InvalidRequest,
+    NotFound,
     Unavailable,
 )
 from imagegen_client.image import GeneratedImage, Progress
 from imagegen_client.job import Job
 from imagegen_client.retry import Retry
+from imagegen_client.status import JobStatus
 
 __all__ = [
     "Busy",
@@ -24,6 +26,8 @@ __all__ = [
     "ImageError",
     "InvalidRequest",
     "Job",
+    "JobStatus",
+    "NotFound",
     "Progress",
     "Retry",
     "Unavailable",

@@ -1,13 +1,13 @@
 """The client: one method that returns a picture or raises an error that says what to do."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from imagegen_client.answers import Answers
-from imagegen_client.errors import ImageError, Unavailable
+from imagegen_client.broadcast import CONNECT_TIMEOUT_S, Broadcast
+from imagegen_client.errors import ImageError, InvalidRequest, NotFound, Unavailable
 from imagegen_client.image import GeneratedImage, Progress
 from imagegen_client.insist import insist
 from imagegen_client.job import Desk, Job
@@ -15,13 +15,20 @@ from imagegen_client.link import Link
 from imagegen_client.mailbox import ReplyQueue
 from imagegen_client.news import EVERY_JOB
 from imagegen_client.pending import Pending
-from imagegen_client.request import CONTROL, Request, cancellation, request
+from imagegen_client.request import CONTROL, Request, cancellation, check_id, request, word
 from imagegen_client.retry import ONCE, Retry
-from imagegen_client.session import Attempt, Told
+from imagegen_client.status import JobStatus, merged, status_from
+from imagegen_client.watch import watched
 
 DEFAULT_DEADLINE_S = 300.0
-CONNECT_TIMEOUT_S = 10.0
+DEFAULT_JOBS = 50
 CALL_OFF_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 3.0
+"""For the first answer of a consumer. Who does not know a job says nothing."""
+GATHER_S = 0.3
+"""For the lists of the others, after the first."""
+MOST_JOBS = 200
+"""Of one list, as the contract has it."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -47,6 +54,7 @@ class ImageClient:
         self._answers = Answers()
         self._link = Link(url, reply_queue, self._answers.take)
         self._user = self._link.user if tell_user else None
+        self._broadcast = Broadcast(self._link, self._answers, self._user)
         self._desk = Desk(self._link, self._answers, self._call_off, jobs=set())
 
     async def __aenter__(self) -> Self:
@@ -230,21 +238,67 @@ class ImageClient:
         """Call a job off: it stops at its next step, or is refused when its turn comes.
 
         Raises:
+            InvalidRequest: the id is none.
             Unavailable: the broker is away, or takes no word from us.
         """
         self._link.start()
-        session = await self._link.session(CONNECT_TIMEOUT_S)
-        message, told = cancellation(job_id, self._user), None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                attempt = Attempt(CONTROL, "", message, mandatory=False)
-                told = await session.publish(attempt, CONNECT_TIMEOUT_S)
-        if told is not Told.CONFIRMED:
-            raise Unavailable("The broker did not take the word in time.", job_id=job_id)
+        await self._broadcast.tell(cancellation(check_id(job_id)))
+
+    async def status(self, job_id: str, timeout_s: float = ANSWER_TIMEOUT_S) -> JobStatus:
+        """Ask where a job stands; the first consumer that knows it is believed.
+
+        A job that was sent over AMQP is known from when a consumer takes it.
+
+        Raises:
+            NotFound: nobody said for `timeout_s` seconds that they know it.
+            InvalidRequest: the id is none.
+            Unavailable: the broker is away, or was lost meanwhile.
+        """
+        self._link.start()
+        question = {"op": "status", "job_id": check_id(job_id)}
+        answers = await self._broadcast.ask(question, status_from, timeout_s)
+        if not answers:
+            raise NotFound(
+                f"No service knows the job {job_id}: it may be in the queue yet, was never sent, "
+                "or is forgotten.",
+                job_id=job_id,
+            )
+        return answers[0]
+
+    async def jobs(
+        self, limit: int = DEFAULT_JOBS, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> list[JobStatus]:
+        """Ask for the newest jobs of all consumers, at most `limit` (1 to 200); newest first.
+
+        Raises:
+            InvalidRequest: `limit` is out of range.
+            Unavailable: nobody answered for `timeout_s` seconds, or the broker is away.
+        """
+        if not 1 <= limit <= MOST_JOBS:
+            raise InvalidRequest(f"A list has 1 to {MOST_JOBS} jobs.")
+        self._link.start()
+        question = {"op": "jobs", "limit": limit}
+        lists = await self._broadcast.ask(question, _read_list, timeout_s, GATHER_S)
+        if not lists:
+            raise Unavailable(f"No service answered within {timeout_s:g} s. Is one running?")
+        return merged(lists, limit)
+
+    def watch(self, job_id: str) -> AsyncGenerator[JobStatus]:
+        """Give the state of a job now, and each change until its end; what comes between is lost.
+
+        Raises:
+            NotFound, InvalidRequest, Unavailable: as `status`.
+        """
+        self._link.start()
+        return watched(job_id, self._link.news, lambda: self.status(job_id, ANSWER_TIMEOUT_S))
 
     async def _call_off(self, job_id: str) -> None:
         """Cancel as far as connected: nobody is held up for a job whose deadline ends it anyway."""
         session = self._link.up
         if session is not None:
-            message = cancellation(job_id, self._user)
+            message = word(cancellation(job_id), self._user)
             await session.broadcast(CONTROL, message, CALL_OFF_TIMEOUT_S)
+
+
+def _read_list(body: dict[str, Any]) -> list[JobStatus]:
+    return [status_from(told) for told in body["jobs"]]

@@ -1,4 +1,4 @@
-"""The messages that a client sends: a request for a picture, and the word that it is not wanted."""
+"""The messages that a client sends: a request for a picture, and a word to every consumer."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import aio_pika
@@ -70,19 +71,29 @@ def request(
     Raises:
         InvalidRequest: the job id is none; no message can carry it.
     """
-    job_id = job_id or str(uuid4())
-    if not re.fullmatch(JOB_ID_PATTERN, job_id):
-        raise InvalidRequest("A job id has 1 to 128 letters, digits, _ and -.", job_id=job_id)
+    job_id = check_id(job_id or str(uuid4()))
     given = {name: value for name, value in options.items() if value is not None}
     body = json.dumps({"prompt": prompt, **given}).encode()
     deadline = asyncio.get_running_loop().time() + deadline_s
     return Request(job_id, body, deadline_s, deadline, user)
 
 
-def cancellation(job_id: str, user: str | None) -> aio_pika.Message:
-    """Return the message that calls a job off."""
+def check_id(job_id: str) -> str:
+    """Return the id. Raises InvalidRequest where no job can have it."""
+    if not re.fullmatch(JOB_ID_PATTERN, job_id):
+        raise InvalidRequest("A job id has 1 to 128 letters, digits, _ and -.", job_id=job_id)
+    return job_id
+
+
+def cancellation(job_id: str) -> dict[str, str]:
+    """Return the words that call a job off."""
+    return {"op": "cancel", "job_id": job_id}
+
+
+def word(words: Mapping[str, Any], user: str | None) -> aio_pika.Message:
+    """Return the message that says something to every consumer."""
     return aio_pika.Message(
-        json.dumps({"op": "cancel", "job_id": job_id}).encode(),
+        json.dumps(words).encode(),
         content_type="application/json",
         type=CONTROL_TYPE,
         message_id=str(uuid4()),
