@@ -220,6 +220,21 @@ async def test_a_huge_body_is_refused_before_it_came(service):
     writer.close()
 
 
+async def test_who_still_sends_a_body_that_is_too_large_has_the_answer(service):
+    """The connection is not reset under a client that sends on: it would lose the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(
+        b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 200000\r\n\r\n" + b" " * 100_000
+    )
+    await asyncio.wait_for(reader.readuntil(b" 413 "), asking.PATIENCE_S)
+    writer.write(b" " * 100_000)
+    rest = await asyncio.wait_for(reader.read(), asking.PATIENCE_S)
+    assert b"request_too_large" in rest
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_headers_have_a_limit(service, caller):
     """A header without end is not kept in memory: the connection is closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)

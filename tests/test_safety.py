@@ -77,7 +77,7 @@ HOSTS = {
     "[::1": 403,
     "[evil]": 403,
     ":8034": 403,
-    "localhost/../evil": 200,
+    "localhost/../evil": 403,
     "evil.example#localhost": 403,
     "localhost@evil.example": 403,
 }

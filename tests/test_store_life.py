@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, inspect
 
+from consumer.errors import Fault
 from consumer.job import Abandoned, Cancelled, Expired, Failed, GivenBack, State
 from consumer.store import (
     CANCELLED_FAULT,
@@ -22,6 +23,7 @@ from consumer.store import (
     Wanted,
 )
 from consumer.store.database import kind_of
+from schemas.errors import ErrorCode
 from tests import test_store as promises
 from tests.storing import DIED, INVALID, LATE, NOW, Clock, job, picture
 from tests.test_store import begin, done
@@ -34,6 +36,7 @@ url, open_store, store, other = (
 )
 
 SHA = "a" * 64
+BUSY = Fault(ErrorCode.BUSY, "The queue is full.")
 PATIENCE_S = 600
 
 
@@ -166,7 +169,7 @@ async def test_two_who_ask_at_once_wait_once(store, other, clock):
 async def test_what_was_not_published_is_forgotten(store, clock):
     """A refused job is nowhere: its id may be used for something else."""
     await waiting(store, clock, "job-1")
-    await store.withdraw("job-1")
+    await store.withdraw("job-1", BUSY)
     assert await store.find("job-1") is None
     assert await ids(store) == []
     assert await store.enqueue(asked(clock, body="b")) is None
@@ -175,14 +178,35 @@ async def test_what_was_not_published_is_forgotten(store, clock):
 async def test_what_somebody_took_is_not_withdrawn(store, other, clock):
     """A job that a consumer has, or had, or that another wrote down, stays."""
     await waiting(store, clock, "job-1", "job-2")
-    await other.withdraw("job-2")
+    await other.withdraw("job-2", BUSY)
     await begin(other)
-    await store.withdraw("job-1")
+    await store.withdraw("job-1", BUSY)
     assert await ids(store) == ["job-2", "job-1"]
     await other.finish("job-1", GivenBack())
-    await store.withdraw("job-1")
+    await store.withdraw("job-1", BUSY)
     assert (await store.find("job-1")).status == "queued"
-    await store.withdraw("never-seen")
+    await store.withdraw("never-seen", BUSY)
+
+
+async def test_what_was_run_before_is_not_forgotten(store, clock):
+    """A job that failed and is refused when it is asked for again is known still, with its deaths."""
+    await waiting(store, clock, "job-1")
+    await begin(store)
+    await store.count_death("job-1")
+    await store.finish("job-1", Failed(DIED))
+    assert await store.enqueue(asked(clock)) is None
+    await store.withdraw("job-1", BUSY)
+    record = await store.find("job-1")
+    assert (record.status, record.error, record.attempts) == ("failed", BUSY.info(), 1)
+    assert await begin(store) == Started(attempt=2, deaths=1)
+
+
+async def test_what_two_asked_for_is_not_withdrawn(store, other, clock):
+    """One is refused, the other was not: the job waits on."""
+    await waiting(store, clock, "job-1")
+    assert await other.enqueue(asked(clock)) == Known(State.NEW)
+    await store.withdraw("job-1", BUSY)
+    assert (await store.find("job-1")).status == "queued"
 
 
 # ---------------------------------------------------------------- ends without a start

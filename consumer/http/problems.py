@@ -1,9 +1,13 @@
 """The problems: an error that a caller of the job API is told, and how it is told."""
 
+import asyncio
+import contextlib
 import math
 from collections.abc import Mapping
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from consumer.errors import Fault
 from imagegen_client import ImageError
@@ -11,6 +15,8 @@ from schemas.errors import ERRORS, ErrorCode, ErrorInfo, Problem
 from schemas.http import ProblemDetails
 
 MEDIA_TYPE = "application/problem+json"
+LINGER_S = 2.0
+"""How long the rest of a body that is not wanted is taken and dropped."""
 RETRY_AFTER_S = 5.0
 """Where nothing better is known."""
 
@@ -37,6 +43,24 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
 
+class _Parting(Response):
+    """The last answer on a connection, to a request whose body may still be coming.
+
+    Closed at once the kernel resets the connection, and a client that still sends loses the answer.
+    """
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while (await receive()).get("more_body"):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
+
+
 def invalid(field: str, problem: str, suggestion: str) -> ProblemError:
     """Return the error for one header or parameter that is wrong."""
     detail = Problem(field=field, problem=problem, suggestion=suggestion)
@@ -61,7 +85,8 @@ def response(error: ProblemError) -> Response:
     headers = dict(error.headers)
     if spec.retryable and spec.http_status in _WITH_RETRY_AFTER:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    return Response(
+    kind = _Parting if "Connection" in headers else Response
+    return kind(
         body.model_dump_json(), spec.http_status, headers=headers, media_type=MEDIA_TYPE
     )
 

@@ -69,8 +69,13 @@ def house(broker, tmp_path_factory):
 
 
 @pytest.fixture
-def curl(house, tmp_path):
-    return Curl(house.service(), tmp_path)
+def service(house):
+    return house.service()
+
+
+@pytest.fixture
+def curl(service, tmp_path):
+    return Curl(service, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +150,7 @@ def test_the_same_key_is_the_same_job(curl):
     problem(other, 409, "idempotency_conflict")
 
 
-async def test_a_job_is_asked_for_followed_and_fetched(house, curl, gate):
+async def test_a_job_is_asked_for_followed_and_fetched(service, curl, gate):
     """The whole walk: 202, its status, its events to the end, its result and its picture."""
     accepted = curl.post("/generate/async", held(gate), "-H", "X-Deadline-Seconds: 100")
     assert accepted.status == 202
@@ -159,7 +164,7 @@ async def test_a_job_is_asked_for_followed_and_fetched(house, curl, gate):
     following = asyncio.get_running_loop().create_task(
         asyncio.to_thread(curl, pages.events_url, "-N")
     )
-    async with Caller(house.service()) as looker:
+    async with Caller(service) as looker:
         await looker.crowd(1)
     gate.open()
     events = await following
@@ -170,7 +175,7 @@ async def test_a_job_is_asked_for_followed_and_fetched(house, curl, gate):
     assert curl(pages.image_url).headers["content-type"] == "image/png"
 
 
-async def test_a_job_is_called_off(house, curl, gate):
+async def test_a_job_is_called_off(service, curl, gate):
     """`-X DELETE` ends what waits, and stops what runs."""
     running = curl.post("/generate/async", held(gate)).data["job_id"]
     await asyncio.to_thread(gate.reached)
@@ -179,7 +184,7 @@ async def test_a_job_is_called_off(house, curl, gate):
     assert (answer.status, answer.data["status"]) == (200, "cancelled")
     answer = curl(f"/job/{running}", "-X", "DELETE")
     assert answer.status == 202
-    await asyncio.to_thread(house.service().wait, "stop_requested", job_id=running)
+    await asyncio.to_thread(service.wait, "stop_requested", job_id=running)
     gate.open()
     curl(f"/job/{running}/events", "-N")
     assert curl(f"/job/{running}").data["status"] == "cancelled"
