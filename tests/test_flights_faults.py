@@ -144,6 +144,7 @@ class Consumer:
     # What the crew asks of a task group and of the events.
     def create_task(self, work):
         task = self.tasks.create_task(self._quietly(work))
+        task.add_done_callback(lambda _: work.close())  # it may be killed before it began
         self._children = [*getattr(self, "_children", []), task]
         return task
 
@@ -212,11 +213,11 @@ class FaultyStore(Store):
         super().__init__(world.url, owner)
         self._world, self._consumer = world, consumer
 
-    async def _step(self, work):
+    async def _step(self, work, *, writes=True):
         fault = self._world.fault()
         if fault == "store before":
             raise StoreLostError("lost before")
-        result = await super()._step(work)
+        result = await super()._step(work, writes=writes)
         if fault == "store after":
             raise StoreLostError("lost after")
         return result

@@ -246,16 +246,21 @@ def test_who_takes_nothing_is_hung_up_on(server, lost):
 
 def test_who_takes_a_little_is_waited_for(server, lost, monkeypatch):
     """A caller who reads slowly is not hung up on, however little it takes at a time."""
-    looks = []
+    looks, looked = [], threading.Semaphore(0)
     look = LimitedProtocol._look_what_is_left
     monkeypatch.setattr(
         LimitedProtocol,
         "_look_what_is_left",
-        lambda protocol, before: (looks.append(before), look(protocol, before)),
+        lambda protocol, before: (
+            looks.append(before),
+            look(protocol, before),
+            looked.release(),
+        ),
     )
     with connect(server, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n") as line:
-        while len(looks) < 3:
-            assert line.recv(4096)
+        for _ in range(3):
+            assert line.recv(1 << 16, socket.MSG_WAITALL)
+            assert looked.acquire(timeout=PATIENCE_S)
         assert not lost.is_set()
     assert looks == sorted(looks, reverse=True)
 
