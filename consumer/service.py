@@ -81,7 +81,9 @@ class Service:
         self._broker.on_change(self._broker_changed)
         shown = Shown(self._gpu, self._broker, self._keeper)
         usual = (settings.default_width, settings.default_height, settings.inference_steps)
-        facts = Facts(settings.worker_name, settings.max_concurrent, usual)
+        facts = Facts(
+            settings.worker_name, settings.max_concurrent, usual, settings.max_queue_size
+        )
         self._board = Board(shown, self._metrics, facts)
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
@@ -258,6 +260,7 @@ class Service:
                 raise
             # We run already: what changed may change back, and there is work in hand.
             raise ConnectionError(" ".join(refused.sentences)) from refused
+        self._board.live_bound = provision.bound
         for sentence in sentences:
             log.warning("topology", problem=sentence)
 
@@ -369,6 +372,9 @@ def _load(settings: Settings) -> Load:
         settings.device,
         settings.memory,
         str(settings.data_dir.absolute()),
+        settings.warm,
+        settings.warm_sizes not in {"auto", "none"},
+        settings.guidance_scale,
     )
 
 

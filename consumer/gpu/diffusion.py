@@ -110,7 +110,9 @@ class DiffusionPipeline:
         """Have the device prove its arithmetic. Raises LoadError."""
         device, vae = self._device, getattr(self._pipe, "vae", None)
         try:
-            self_test(Parts(vae, device, self._pipe.dtype, lambda: _vae_attention(device)), note)
+            self_test(
+                Parts(vae, device, self._pipe.dtype, lambda: _vae_attention(device)), note
+            )
         finally:
             if self._offloaded:
                 self._pipe.maybe_free_model_hooks()

@@ -22,9 +22,7 @@ PROMPT = "a stove in winter"
 SEED = 1
 
 
-def warm(
-    pipeline: Pipeline, ready: Ready, command: Load, note: Callable[[str], None]
-) -> Ready:
+def warm(pipeline: Pipeline, ready: Ready, command: Load, note: Callable[[str], None]) -> Ready:
     """Draw each of the sizes asked for, and return `ready` with those that were drawn.
 
     A size too large for the memory is left cold: what asks for it is told so, or drawn in tiles.
