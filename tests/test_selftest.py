@@ -10,6 +10,8 @@ from consumer.gpu import selftest, warming
 from consumer.gpu.pipeline import LoadError
 from consumer.gpu.protocol import Load
 from consumer.gpu.selftest import Parts, decoder_problem, self_test, worst_token
+from consumer.settings import SettingsError, read_settings
+from schemas.sizes import LISTED_SIZES
 from tests import diffusing
 from tests.diffusing import ignore
 from tests.pipelines import Scripted
@@ -164,6 +166,29 @@ def test_by_itself_only_an_accelerator_is_warmed(tmp_path, device, drawn):
     """A CPU has no kernels to load: it warms what it is told to by name."""
     ready, notes = warmed(tmp_path, device=device, on_cpu=False)
     assert (len(ready.warmed), len(notes)) == (drawn, drawn)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sizes"),
+    [
+        ("auto", [f"{width}x{height}" for width, height in LISTED_SIZES]),
+        ("none", []),
+        ("1280x720,512x512", ["1280x720", "512x512"]),
+    ],
+)
+def test_which_sizes_are_warmed_is_a_setting(tmp_path, setting, sizes):
+    """All seven, none, or those that are named, in their order."""
+    assert read_settings({"IMAGE_GEN_WARM_SIZES": setting}, tmp_path).warm == sizes
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [("128x512", "outside 256 to 1536"), ("512", "WARM_SIZES"), ("all", "WARM_SIZES")],
+)
+def test_sizes_that_cannot_be_drawn_are_told_at_the_start(tmp_path, setting, words):
+    """A side out of range, or what is no list of sizes, is a sentence and no start."""
+    with pytest.raises(SettingsError, match=words):
+        read_settings({"IMAGE_GEN_WARM_SIZES": setting}, tmp_path)
 
 
 def test_a_size_that_does_not_fit_stays_cold(tmp_path):
