@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from consumer.gpu import nvml, sysfs
+from consumer.gpu import accelerator, nvml, sysfs
 from consumer.gpu.devices import EVERY_S, HANGS_AFTER_S, STALE_AFTER_S, Address, Devices, Seen
 from consumer.gpu.reading import Reading
 
@@ -213,6 +213,29 @@ def test_without_nvidias_driver_there_is_no_reading(library):
     """On another maker's machine, or in a container without it, nothing is told and nothing raised."""
     library("init")
     assert nvml.read("0000:c1:00.0") == Reading("nvml")
+
+
+# ---------------------------------------------------------------- where it is
+
+
+def test_the_child_tells_the_address_as_the_kernel_writes_it():
+    """Domain, bus and slot in hexadecimal, the first function: the name of its folder in sysfs."""
+    properties = SimpleNamespace(pci_domain_id=0, pci_bus_id=0xC1, pci_device_id=0)
+    assert accelerator.pci_address(properties) == "0000:c1:00.0"
+    assert accelerator.pci_address(SimpleNamespace()) == ""
+
+
+@pytest.mark.parametrize(
+    ("hip", "properties", "name"),
+    [
+        ("7.2", SimpleNamespace(gcnArchName="gfx942:sramecc+:xnack-"), "gfx942"),
+        (None, SimpleNamespace(major=9, minor=0), "sm_90"),
+    ],
+)
+def test_the_architecture_is_told_by_its_makers_name(monkeypatch, hip, properties, name):
+    """What a build of torch has to support, without the features that are switched on."""
+    monkeypatch.setattr(accelerator.torch.version, "hip", hip)
+    assert accelerator.architecture(properties) == name
 
 
 # ---------------------------------------------------------------- in a thread
