@@ -200,7 +200,7 @@ class Settings(BaseModel):
     @property
     def host_names(self) -> frozenset[str]:
         """Return the names, beside loopback's, under which the job API may be called."""
-        return frozenset({self.host, *self.allowed_hosts.lower().split(",")} - {""})
+        return frozenset({self.host.lower(), *self.allowed_hosts.lower().split(",")} - {""})
 
     @property
     def warm(self) -> list[str]:

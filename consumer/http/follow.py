@@ -16,14 +16,20 @@ STILL_HERE = ": still here\n\n"
 
 
 async def follow(face: Face, first: JobStatus) -> AsyncIterator[str]:
-    """Give an event for every change of a job, the first at once, the last for its end."""
+    """Give an event for every change of a job, the first at once, the last for its end.
+
+    The stream of a job that is forgotten ends without: it was never published after all.
+    """
     told, number, silent_s = first, 1, 0.0
     yield _event(first, None, number)
     with face.heard.following(first.job_id) as bell:
         while told.status not in ENDED:
             rang = await _wait(bell)
             silent_s = 0.0 if rang else silent_s + LOOK_EVERY_S
-            current = await _look(face, told)
+            try:
+                current = await _look(face, told)
+            except ProblemError:
+                return
             if _changed(told, current):
                 number, silent_s = number + 1, 0.0
                 yield _event(current, told, number)
@@ -45,10 +51,10 @@ async def _wait(bell: asyncio.Event) -> bool:
 
 
 async def _look(face: Face, told: JobStatus) -> JobStatus:
-    """Look where the job stands; while the store is away, or it is not there, as it was."""
+    """Look where the job stands; while the store is away, as it was. ProblemError: nowhere."""
     try:
         return await face.status(told.job_id)
-    except (StoreLostError, ProblemError):
+    except StoreLostError:
         return told
 
 

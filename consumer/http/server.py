@@ -14,6 +14,7 @@ from consumer.http.limits import HEAD_BYTES, LimitedProtocol
 
 CLOSE_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 10.0
+BACKLOG = 128
 GRACE_S = 2
 """For answers under way, in whole seconds as uvicorn has it."""
 
@@ -61,6 +62,9 @@ class HttpServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((self._host, self._port))
+            # Two may bind one address before either listens, so that tells who has it; and who comes
+            # before the thread is ready waits, and is not refused.
+            listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
             raise StartRefusedError(

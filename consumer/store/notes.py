@@ -7,19 +7,22 @@ from sqlalchemy import Connection, Table, and_, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from consumer.job import Cancelled, State
-from consumer.store.records import CANCELLED_FAULT, end_waiting, locked
+from consumer.store.records import CANCELLED_FAULT, end_waiting, locked, waits
 from consumer.store.tables import Desk, answers, cancels, probes
 
 
 def remember_cancel(job_id: str, user_id: str | None, any_job: bool, desk: Desk) -> bool:  # noqa: FBT001 - bound by partial
-    """Write a cancel down for the next start of a job; whether it waited and so has ended."""
+    """Write a cancel down for the next start of a job; whether it waited and so has ended.
+
+    So has one that was called off before: who did that may have had no way to tell anybody.
+    """
     row = locked(job_id, desk)
     if row is not None and State(row.state) not in {State.NEW, State.RUNNING}:
-        return False
+        return State(row.state) is State.CANCELLED
     now = desk.now_ms()
-    ends = row is not None and _ends(row, user_id, any_job)
+    ends = row is not None and _may(row, user_id, any_job) and waits(row, now, desk)
     if ends:
-        end_waiting(job_id, Cancelled(CANCELLED_FAULT), now, desk)
+        end_waiting(row, Cancelled(CANCELLED_FAULT), now, desk)
     values = {
         "job_id": job_id,
         "user_id": user_id or "",
@@ -32,9 +35,9 @@ def remember_cancel(job_id: str, user_id: str | None, any_job: bool, desk: Desk)
     return ends
 
 
-def _ends(row: Any, user_id: str | None, any_job: bool) -> bool:  # noqa: FBT001 - as above
-    """Whether a job waits, and this user may call it off."""
-    return State(row.state) is State.NEW and (any_job or row.user_id in {None, user_id})
+def _may(row: Any, user_id: str | None, any_job: bool) -> bool:  # noqa: FBT001 - as above
+    """Whether this user may call a job off."""
+    return any_job or row.user_id in {None, user_id}
 
 
 def answered(job_id: str, address: str, desk: Desk) -> None:

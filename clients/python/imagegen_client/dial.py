@@ -116,23 +116,31 @@ async def dialled(url: URL) -> AsyncIterator[Line]:
     )
     connection.kwargs["transport_factory"] = wire
     try:
+        await _connect(connection, wire)
+        yield Line(connection, wire)
+    finally:
+        # Also one that was never had: aio-pika closes it when it is collected, in any thread.
+        await _close(connection, wire)
+
+
+async def _connect(connection: AbstractConnection, wire: _Wire) -> None:
+    try:
         await connection.connect(timeout=DIAL_TIMEOUT_S)
     except BaseException:
         wire.cut()
         raise
-    try:
-        yield Line(connection, wire)
-    finally:
-        await _close(connection, wire)
 
 
 async def _close(connection: AbstractConnection, wire: _Wire) -> None:
     """Close politely, or cut the link: with bytes unsent, aiormq's close waits for them for ever."""
     closer = asyncio.get_running_loop().create_task(_close_politely(connection))
-    await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
-    if not closer.done():
-        wire.cut()
-    await closer
+    try:
+        await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
+    finally:
+        if not closer.done():
+            wire.cut()
+            await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
+        closer.cancel()  # a close that even a cut does not end holds up nobody
 
 
 async def _close_politely(connection: AbstractConnection) -> None:
