@@ -72,12 +72,23 @@ class Board:
         metrics.store_available.set(self._store_problem is None)
         metrics.consuming.set(self._taking)
         depth = snapshot.outlook.depth
+        metrics.draining.set(self.phase is Phase.DRAINING)
+        metrics.broker_connected.set(self._shown.broker.connected)
+        metrics.model_loaded.set(self._loaded)
+        metrics.show_gpu(snapshot.page["gpu"])
         metrics.queue_waiting.set(math.nan if depth is None else depth.waiting)
         metrics.queue_consumers.set(math.nan if depth is None else depth.consumers)
+        wait_s = snapshot.page["queue"]["estimated_wait_s"]
+        metrics.estimated_wait_seconds.set(math.nan if wait_s is None else wait_s)
         metrics.tasks.set(len(asyncio.all_tasks()))
         for reason, count in self._shown.gpu.restarts.items():
             metrics.child_restarts.labels(reason).inc(count - self._counted.get(reason, 0))
             self._counted[reason] = count
+
+    @property
+    def _loaded(self) -> bool:
+        gpu = self._shown.gpu
+        return gpu.ready is not None and gpu.state in {GpuState.READY, GpuState.BUSY}
 
     @property
     def _store_problem(self) -> str | None:
@@ -93,7 +104,7 @@ class Board:
             Vitals(
                 phase=self.phase,
                 gpu=gpu.state,
-                loaded=gpu.ready is not None and gpu.state in {GpuState.READY, GpuState.BUSY},
+                loaded=self._loaded,
                 broker_connected=broker.connected,
                 broker_problem=broker.last_problem,
                 broker_blocked=broker.blocked,
