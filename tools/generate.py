@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from consumer import topology
 from consumer.settings import Settings
-from tools import asyncapi, configuration, openapi, states
+from tools import asyncapi, configuration, metrics, openapi, states
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,6 +55,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration.markdown,
     ".env.example": configuration.env_example,
     "docs/states.md": states.markdown,
+    "docs/metrics.md": metrics.markdown,
     **{
         f"schemas/json/{name}.schema.json": functools.partial(_model_schema, name)
         for name in asyncapi.MODELS
