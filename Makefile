@@ -37,6 +37,11 @@ check-full: test ## the suite, and what needs Node or PostgreSQL besides
 	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py
 	$(MAKE) asyncapi-check
 
+.PHONY: rules-check
+rules-check: ## Prometheus' rules by promtool: right, and tried on a healthy day and on every trouble
+	promtool check config monitoring/prometheus.yml
+	promtool test rules monitoring/rules.test.yml
+
 .PHONY: asyncapi-check
 asyncapi-check: ## the AsyncAPI document by the official parser (npm)
 	tools/asyncapi_check.sh
@@ -56,6 +61,10 @@ bench-overlap: ## how busy 40 requests keep a pipeline of 250 ms; fails below 97
 .PHONY: bench-encode
 bench-encode: ## milliseconds and KiB of the image codecs
 	$(PYTHON) -m bench.encode
+
+.PHONY: bench-scrape
+bench-scrape: ## milliseconds of a scrape, idle and while four jobs run; fails from 20 ms up
+	$(PYTHON) -m bench.scrape
 
 .PHONY: chaos
 chaos: ## every fault and a soak on a real broker: nothing lost, doubled or leaked (15 minutes)
