@@ -19,6 +19,9 @@ from consumer.keeper import Keeper
 from consumer.metrics import Metrics
 
 
+_WITH_MODEL = {GpuState.READY, GpuState.BUSY}
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """The parts that are looked at from the start on."""
@@ -74,7 +77,8 @@ class Board:
         depth = snapshot.outlook.depth
         metrics.draining.set(self.phase is Phase.DRAINING)
         metrics.broker_connected.set(self._shown.broker.connected)
-        metrics.model_loaded.set(self._loaded)
+        gpu = self._shown.gpu
+        metrics.model_loaded.set(gpu.ready is not None and gpu.state in _WITH_MODEL)
         metrics.show_gpu(snapshot.page["gpu"])
         metrics.queue_waiting.set(math.nan if depth is None else depth.waiting)
         metrics.queue_consumers.set(math.nan if depth is None else depth.consumers)
@@ -84,11 +88,6 @@ class Board:
         for reason, count in self._shown.gpu.restarts.items():
             metrics.child_restarts.labels(reason).inc(count - self._counted.get(reason, 0))
             self._counted[reason] = count
-
-    @property
-    def _loaded(self) -> bool:
-        gpu = self._shown.gpu
-        return gpu.ready is not None and gpu.state in {GpuState.READY, GpuState.BUSY}
 
     @property
     def _store_problem(self) -> str | None:
@@ -104,7 +103,7 @@ class Board:
             Vitals(
                 phase=self.phase,
                 gpu=gpu.state,
-                loaded=self._loaded,
+                loaded=gpu.ready is not None and gpu.state in {GpuState.READY, GpuState.BUSY},
                 broker_connected=broker.connected,
                 broker_problem=broker.last_problem,
                 broker_blocked=broker.blocked,

@@ -32,8 +32,9 @@ PREFIX = "imagegen_"
 
 _SECONDS = (0.2, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 """Buckets for work of 0.2 to 600 s."""
-_STAGE_SECONDS = (0.001, 0.005, 0.02, 0.05, 0.1, *_SECONDS)
-_STEP_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 4, 8, 15, 30, 60)
+_STAGE_SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 4, 8, 15, 30, 60, 300)
+_STEP_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8, 30)
+"""Few, as there is a set of them for each stage and each size, and a scrape writes them all."""
 _BYTES = tuple(1024 * n for n in (1, 16, 64, 256, 512, 1024, 2048, 4096, 8192, 12288))
 """Buckets up to the largest reply, 12 MiB."""
 
