@@ -18,7 +18,6 @@ from consumer.intake import Intake
 from consumer.keeper import Keeper
 from consumer.metrics import Metrics
 
-
 _WITH_MODEL = {GpuState.READY, GpuState.BUSY}
 
 
