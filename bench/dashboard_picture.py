@@ -1,8 +1,8 @@
 """The picture of the dashboard: every panel's queries, by a real Prometheus, over a real run under load.
 
-A minute and a half of the built-in model on the processor, four jobs in hand, sizes and formats
-mixed, some requests without patience, some for what cannot be, some asked twice; in the middle the
-GPU process is killed. What a processor does not tell, memory and temperature, is empty.
+A minute and a half of the scripted pipeline, four jobs in hand: sizes and formats mixed, some
+requests without patience, some for what cannot be, some asked twice, some with too little memory; in
+the middle the GPU process is killed. What only a GPU tells, memory and temperature, is empty.
 """
 
 import os
@@ -45,15 +45,18 @@ def curves(prometheus: Prometheus, panel: dict[str, Any]) -> list[Curve]:
 def name(panel: dict[str, Any], legend: str, labels: dict[str, str]) -> str:
     """Return a series' name as Grafana makes it; of a table all labels."""
     if panel["type"] == "table":
-        return ", ".join(f"{key} {value}" for key, value in labels.items())
-    told = re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], ""), legend)
+        told = ", ".join(f"{key} {value}" for key, value in labels.items())
+    else:
+        told = re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], ""), legend)
     return re.sub(r"127\.0\.0\.1:\d+", "gpu-1", told)
 
 
 def main() -> None:
     """Run it all, and write the picture to the path given."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
-    with rig(MODEL="builtin", MAX_CONCURRENT=IN_HAND) as set_up:
+    with rig(
+        MODEL="scripted", PIPELINE="tests.pipelines:Scripted", MAX_CONCURRENT=IN_HAND
+    ) as set_up:
         target = f"127.0.0.1:{set_up.served.port}"
         prometheus = Prometheus(set_up.data_dir / "prometheus", target)
         try:

@@ -14,15 +14,20 @@ from imagegen_client import ImageClient, ImageError
 from schemas.sizes import LISTED_SIZES
 
 FORMATS = ("png", "webp", "jpeg")
-PROMPT = "A sunset over mountains"
-PLAIN: dict[str, object] = {"width": 1024, "height": 1024}
+PLAIN: tuple[float, str, dict[str, object]] = (
+    60.0,
+    "A sunset over mountains",
+    {"width": 1024, "height": 1024},
+)
 
 
-def mixed(number: int) -> tuple[float, dict[str, object]]:
-    """Return patience in seconds and options of one request among others.
+def mixed(number: int) -> tuple[float, str, dict[str, object]]:
+    """Return patience in seconds, prompt and options of one request among others.
 
-    Every size and format; each tenth is the one before once more, under the same id; each
-    eleventh has no patience, and each thirteenth asks for what cannot be.
+    For the scripted pipeline of the tests, which does what words of the prompt say: a step takes
+    60 ms a megapixel, and each seventeenth picture has too little memory. Every size and format;
+    each tenth is the one before once more, under the same id; each eleventh has no patience,
+    and each thirteenth asks for what cannot be.
     """
     same = number - 1 if number % 10 == 9 else number
     width, height = LISTED_SIZES[same % len(LISTED_SIZES)]
@@ -34,7 +39,8 @@ def mixed(number: int) -> tuple[float, dict[str, object]]:
         "output_format": FORMATS[same % len(FORMATS)],
         "guidance_scale": 5.0 if same % 13 == 0 else None,
     }
-    return (0.3 if same % 11 == 0 else 60.0), options
+    words = f"step={0.06 * width * height / 1e6:.4f}" + (" oom" if same % 17 == 0 else "")
+    return (0.3 if same % 11 == 0 else 60.0), words, options
 
 
 async def keep_asking(url: str, at_once: int, *, mixture: bool) -> None:
@@ -43,9 +49,9 @@ async def keep_asking(url: str, at_once: int, *, mixture: bool) -> None:
 
     async def ask(client: ImageClient) -> None:
         for number in numbers:
-            patience_s, options = mixed(number) if mixture else (60.0, PLAIN)
+            patience_s, prompt, options = mixed(number) if mixture else PLAIN
             with contextlib.suppress(ImageError):
-                await client.generate(PROMPT, deadline_s=patience_s, **options)
+                await client.generate(prompt, deadline_s=patience_s, **options)
 
     async with ImageClient(url) as client, asyncio.TaskGroup() as tasks:
         for _ in range(at_once):

@@ -19,7 +19,7 @@ COLOURS = (
     "#17becf",
 )
 LEGEND_MOST = 8
-_TITLE, _LEGEND_LINE, _AXIS = 20, 13, 48
+_TITLE, _LEGEND_LINE, _AXIS = 20, 13, 60
 
 
 @dataclass(frozen=True, slots=True)
