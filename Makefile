@@ -25,7 +25,7 @@ fix: ## what ruff can mend, and the generated files
 	$(PYTHON) -m tools.generate
 
 .PHONY: generate
-generate: ## JSON Schemas, AsyncAPI, definitions, .env.example, docs/configuration.md
+generate: ## JSON Schemas, OpenAPI, AsyncAPI, definitions, .env.example, pages of docs/
 	$(PYTHON) -m tools.generate
 
 .PHONY: test
@@ -33,9 +33,17 @@ test: ## the whole suite, set-up included
 	./control.sh test
 
 .PHONY: check-full
-check-full: test ## the suite, and what needs Node or PostgreSQL besides
+check-full: test ## the suite, and what needs Node, PostgreSQL, a browser or time besides
 	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py
-	$(MAKE) asyncapi-check
+	$(MAKE) browser-check api-check asyncapi-check
+
+.PHONY: api-check
+api-check: ## 5,000 requests of schemathesis to all HTTP operations, with and without a token
+	$(PYTHON) -m pytest --numprocesses=0 --capture=no tests/full/test_schemathesis.py
+
+.PHONY: browser-check
+browser-check: ## Chromium on pages that mean harm, and on /docs
+	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_browser.py
 
 .PHONY: rules-check
 rules-check: ## Prometheus' rules by promtool: right, and tried on a healthy day and on every trouble
@@ -57,6 +65,10 @@ bench-overhead: ## seconds that the service adds to a picture, built-in model, 1
 .PHONY: bench-overlap
 bench-overlap: ## how busy 40 requests keep a pipeline of 250 ms; fails below 97 %
 	$(PYTHON) -m bench.overlap
+
+.PHONY: bench-http
+bench-http: ## 200 blocking HTTP callers on a queue of 20; fails where one is lost or probes are slow
+	$(PYTHON) -m bench.http
 
 .PHONY: bench-encode
 bench-encode: ## milliseconds and KiB of the image codecs

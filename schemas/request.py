@@ -51,8 +51,9 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Side = Annotated[Whole, Field(ge=MIN_SIDE, le=MAX_SIDE)]
+# Last in the list, yet called first: in front of the bounds it would hide them from the schema.
+WHOLE = BeforeValidator(_whole)
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE), WHOLE]
 
 
 class GenerationRequest(Contract):
@@ -64,11 +65,11 @@ class GenerationRequest(Contract):
     """Pixels. Seven sizes are drawn exactly; others go to the nearest multiple of 64."""
     height: Side | None = None
     """Pixels; see `width`."""
-    seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None = None
     """Same seed, same picture. Null: derived from the job id and told in the reply."""
     output_format: OutputFormat = "png"
     """The codec of the picture."""
-    num_inference_steps: Annotated[Whole, Field(ge=MIN_STEPS, le=MAX_STEPS)] | None = None
+    num_inference_steps: Annotated[int, Field(ge=MIN_STEPS, le=MAX_STEPS), WHOLE] | None = None
     """As on the model's card; Z-Image runs one forward fewer (9 means 8)."""
     guidance_scale: (
         Annotated[float, Field(ge=0.0, le=MAX_GUIDANCE, allow_inf_nan=False)] | None

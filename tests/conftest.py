@@ -24,6 +24,10 @@ PORTS_A_WORKER = 2_000
 """Of the 12,000 from which brokers take theirs."""
 
 
+# torch's threads wait for each other by turning: beside another worker that costs half the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_xdist_auto_num_workers(config):
     """Two for the whole suite, on a single core as well, as it waits more than it works.
 

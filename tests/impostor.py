@@ -51,15 +51,15 @@ class Impostor:
         body = json.dumps({"success": False, "error": error}).encode()
         return await self.answer(request, body, "imagegen.error.v1")
 
-    async def answer(self, request, body, message_type, correlation_id=None):
-        """Answer with any bytes."""
-        message = aio_pika.Message(
-            body,
-            correlation_id=correlation_id or request.correlation_id,
-            type=message_type,
-            message_id="reply",
-            delivery_mode=2,
-        )
+    async def answer(self, request, body, message_type, **changes):
+        """Answer with any bytes; `changes` are properties that are to be others."""
+        properties = {
+            "correlation_id": request.correlation_id,
+            "type": message_type,
+            "message_id": "reply",
+            "delivery_mode": 2,
+        }
+        message = aio_pika.Message(body, **{**properties, **changes})
         return await self._channel.default_exchange.publish(message, request.reply_to)
 
     async def say(self, question, job_id, state, **more):

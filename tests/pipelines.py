@@ -136,6 +136,29 @@ class Scripted:
         _fail(words, command)
 
 
+class Endless(Scripted):
+    """Goes on until it is told to stop."""
+
+    def draw(self, command, on_step):
+        while True:
+            time.sleep(0.001)  # what a step costs a GPU
+            on_step(1, command.forwards)
+
+
+class DiesLoading:
+    """Is killed while it loads, as by the kernel for want of memory."""
+
+    def load(self, *_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Unlucky:
+    """Cannot load today."""
+
+    def load(self, *_):
+        raise LoadError("The hub is away. Try again later.", permanent=False)
+
+
 def _leave_a_note(words, command):
     if "note" in words:
         with Path(words["note"]).open("a") as file:

@@ -6,7 +6,7 @@ import struct
 import urllib.parse
 from dataclasses import dataclass
 
-BASIC_PUBLISH, BASIC_DELIVER, BASIC_ACK = (60, 40), (60, 60), (60, 80)
+BASIC_PUBLISH, BASIC_DELIVER, BASIC_ACK, BASIC_NACK = (60, 40), (60, 60), (60, 80), (60, 120)
 """AMQP 0-9-1, class and method ids."""
 
 

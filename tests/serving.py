@@ -136,7 +136,12 @@ class Served:
             code = self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
+            self._bury()
             raise AssertionError("it does not stop:\n" + "".join(self.lines)) from None
+        self._bury()
+        return code
+
+    def _bury(self):
+        self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         self.process.stderr.close()
-        return code

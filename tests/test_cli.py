@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,11 +16,10 @@ from consumer.cli import Order, _path
 from consumer.job_commands import call_off
 from imagegen_client import broadcast
 from imagegen_client.image import image_from_reply
+from tests.command_line import PATHS, ROOT, CommandLine
 from tests.house import House
 from tests.test_contract import RESULT
 
-ROOT = Path(__file__).resolve().parent.parent
-PATHS = os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python")])
 SMALL = ("--size", "256x256")
 
 
@@ -45,25 +43,7 @@ def nobody(house):
 
 @pytest.fixture
 def imagegen(broker, tmp_path):
-    """Run `imagegen` in a folder of its own, as the chat backend."""
-
-    def imagegen(*arguments, **settings):
-        settings = {"AMQP_URL": broker.url(), **settings}
-        return subprocess.run(
-            [sys.executable, "-m", "consumer", *arguments],
-            env={
-                "PYTHONPATH": PATHS,
-                "COLUMNS": "200",
-                **{f"IMAGE_GEN_{name}": str(value) for name, value in settings.items()},
-            },
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    return imagegen
+    return CommandLine(tmp_path, AMQP_URL=broker.url())
 
 
 # ---------------------------------------------------------------- quick and plain

@@ -31,6 +31,7 @@ from imagegen_client.image import image_from_reply
 from schemas import ERRORS
 from tests.conftest import VHOST
 from tests.house import House
+from tests.impostor import in_the_services_place
 from tests.pipelines import Scripted
 from tests.proxy import FrameProxy
 from tests.serving import ROOT
@@ -343,48 +344,27 @@ async def test_a_lost_connection_does_not_cost_the_picture(service, client, brok
     """The client's connection is closed by force in a picture: the picture comes all the same."""
     async with under_way(client, f"wait={gate.path}", job_id="kept", **SMALL) as picture:
         await asyncio.to_thread(service.wait, "started", job_id="kept")
-        assert await asyncio.to_thread(_close_connections, broker, "imagegen client") == 1
+        assert await asyncio.to_thread(_close_connections, broker, "chat-backend") == 1
         await asyncio.to_thread(gate.reached)
         gate.open()
         assert (await picture).forwards == 8
 
 
-def _close_connections(broker, name):
+def _close_connections(broker, user):
+    """Not the client of the service's own HTTP face, which has another user."""
     closed = 0
     while not closed:  # the management API lists a connection a moment after it stands
         for connection in broker.api(f"vhosts/{VHOST}/connections"):
-            if connection.get("client_properties", {}).get("connection_name") == name:
+            if connection.get("user") == user:
                 broker.api(f"connections/{quote(connection['name'], safe='')}", "DELETE")
                 closed += 1
     return closed
 
 
-class Impostor:
-    """Answers requests in the service's place, as the test likes."""
-
-    def __init__(self, channel):
-        self._channel = channel
-
-    async def request(self):
-        queue = await self._channel.get_queue("imagegen.requests", ensure=False)
-        async with queue.iterator(no_ack=True) as messages:
-            return await anext(messages)
-
-    async def reply(self, request, body, message_type="imagegen.result.v1", **changes):
-        properties = {"correlation_id": request.correlation_id, "type": message_type}
-        message = aio_pika.Message(body, **{**properties, **changes})
-        await self._channel.default_exchange.publish(message, request.reply_to)
-
-
 @pytest.fixture
 async def impostor(nobody, broker):
-    connection = await aio_pika.connect(broker.url("imagegen-consumer"))
-    async with connection:
-        yield Impostor(await connection.channel())
-
-
-def _result(seed):
-    return json.dumps({**json.loads(RESULT), "seed": seed}).encode()
+    async with in_the_services_place(broker) as impostor:
+        yield impostor
 
 
 async def test_duplicate_replies_are_dropped(impostor, client):
@@ -393,7 +373,7 @@ async def test_duplicate_replies_are_dropped(impostor, client):
         async with under_way(client, "x") as picture:
             request = await impostor.request()
             for _ in range(3):
-                await impostor.reply(request, _result(seed))
+                await impostor.draw(request, seed)
             assert (await picture).seed == seed
 
 
@@ -402,8 +382,8 @@ async def test_a_stray_reply_is_dropped(impostor, client):
     async with under_way(client, "x") as picture:
         request = await impostor.request()
         for stray in ("other", None):
-            await impostor.reply(request, _result(1), correlation_id=stray)
-        await impostor.reply(request, _result(2))
+            await impostor.draw(request, 1, correlation_id=stray)
+        await impostor.draw(request, 2)
         assert (await picture).seed == 2
 
 
@@ -421,7 +401,7 @@ async def test_a_stray_reply_is_dropped(impostor, client):
 async def test_a_reply_that_cannot_be_read_is_told(impostor, client, body, message_type):
     """Whatever comes in the place of a reply ends the wait with an error, not in silence."""
     async with under_way(client, "x") as picture:
-        await impostor.reply(await impostor.request(), body, message_type)
+        await impostor.answer(await impostor.request(), body, message_type)
         with pytest.raises(GenerationFailed, match="The reply cannot be read"):
             await picture
 

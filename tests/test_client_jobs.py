@@ -28,10 +28,9 @@ from imagegen_client import watch as watch_module
 from imagegen_client.status import merged
 from tests.house import House
 from tests.impostor import fill, in_the_services_place
-from tests.proxy import BASIC_ACK, BASIC_PUBLISH, FrameProxy
+from tests.proxy import BASIC_ACK, BASIC_NACK, BASIC_PUBLISH, FrameProxy
 from tests.test_client import under_way
 
-BASIC_NACK = (60, 120)
 SMALL = {"width": 256, "height": 256}
 
 

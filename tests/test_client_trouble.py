@@ -1,39 +1,28 @@
 """The client in trouble: whatever is lost on the way, its caller gets one answer, never silence."""
 
 import asyncio
-import json
 import subprocess
-from types import SimpleNamespace
 from urllib.parse import quote
 
 import aio_pika
 import pytest
 
 from imagegen_client import (
-    Busy,
-    Cancelled,
     DeadlineExceeded,
-    GenerationFailed,
     ImageClient,
-    InvalidRequest,
-    Progress,
     Retry,
     Unavailable,
 )
-from imagegen_client import client as client_module
 from imagegen_client import dial as dial_module
 from imagegen_client import job as job_module
 from imagegen_client import link as link_module
 from imagegen_client import pending as pending_module
 from imagegen_client import session as session_module
-from imagegen_client.errors import error_from_reply
-from schemas import ERRORS
 from tests.conftest import VHOST
 from tests.impostor import fill, in_the_services_place
-from tests.proxy import BASIC_ACK, BASIC_PUBLISH, FrameProxy
+from tests.proxy import BASIC_ACK, BASIC_NACK, BASIC_PUBLISH, FrameProxy
 from tests.test_client import under_way
 
-BASIC_NACK = (60, 120)
 RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 SMALL = {"width": 256, "height": 256}
 
@@ -358,317 +347,6 @@ async def test_a_user_of_another_name_is_told_by_the_broker(impostor, client, mo
     with pytest.raises(Unavailable, match="user_id property") as caught:
         await client.generate("x", retry=Retry())
     assert not caught.value.retryable
-
-
-# ---------------------------------------------------------------- asked again by choice
-
-
-async def test_busy_is_tried_again_under_the_same_id(
-    impostor, proxy, channel, broker, monkeypatch
-):
-    """With a retry a full queue is met by waiting as long as it says, and asking once more."""
-    monkeypatch.setattr(Busy, "retry_after_s", 0.01)
-    await impostor.stop()
-    await fill(channel)
-    retry = Retry(attempts=1000, first_s=0.01, most_s=0.01)
-    async with (
-        ImageClient(proxy.url) as client,
-        under_way(client, "x", job_id="patient", retry=retry) as picture,
-    ):
-        await proxy.wait("broker", BASIC_NACK, count=2)
-        broker.purge()
-        await impostor.start()
-        request = await impostor.request()
-        assert request.message_id == "patient"
-        await impostor.draw(request)
-        assert (await picture).seed == 1
-
-
-async def test_a_failure_that_may_pass_is_tried_again_under_the_same_id(impostor, client):
-    """A retryable error is no end; the last one is what the caller gets."""
-    retry = Retry(attempts=2, first_s=0.0, most_s=0.0)
-    for number, ends_well in enumerate((True, False)):
-        async with under_way(client, "x", job_id=f"again-{number}", retry=retry) as picture:
-            first = await impostor.request()
-            await impostor.fail(first, "out_of_memory")
-            second = await impostor.request()
-            assert (first.message_id, first.body) == (second.message_id, second.body)
-            if ends_well:
-                await impostor.draw(second)
-                assert (await picture).seed == 1
-            else:
-                await impostor.fail(second, "gpu_died")
-                with pytest.raises(GenerationFailed) as caught:
-                    await picture
-                assert (caught.value.code, caught.value.job_id) == ("gpu_died", "again-1")
-
-
-async def test_a_late_answer_to_an_earlier_attempt_is_not_taken_for_this_one(impostor, client):
-    """Each attempt has a correlation id of its own."""
-    retry = Retry(attempts=2, first_s=0.0, most_s=0.0)
-    async with under_way(client, "x", retry=retry) as picture:
-        first = await impostor.request()
-        await impostor.fail(first, "gpu_died")
-        second = await impostor.request()
-        await impostor.fail(first, "gpu_died")
-        await impostor.draw(second)
-        assert (await picture).seed == 1
-    assert client.duplicates == 1
-
-
-async def test_the_deadline_is_that_of_all_attempts(impostor, channel, client):
-    """A wait that would end after the deadline is not begun: the caller hears at once."""
-    await impostor.stop()
-    await fill(channel)
-    with pytest.raises(Busy):
-        await client.generate("x", deadline_s=4, retry=Retry(attempts=100))
-
-
-MAY_PASS = {"busy", "unavailable", "out_of_memory", "gpu_timeout", "gpu_died", "nan_output"} | {
-    "internal",
-    "not_ready",
-    "request_timeout",
-}
-
-
-@pytest.mark.parametrize("code", ERRORS, ids=str)
-def test_only_what_may_pass_is_tried_again(code):
-    """Never a wrong request, a cancelled or poisonous job, nor one whose time is up."""
-    error = {"code": code.value, "message": "No.", "retryable": ERRORS[code].retryable}
-    told = error_from_reply({"error": error})
-    assert (Retry().wait_s(told, 1, 0.5) is not None) is (code.value in MAY_PASS)
-
-
-def test_a_retry_waits_longer_each_time_and_ends():
-    """Full jitter under a doubling limit; Busy waits at least what it says."""
-    retry = Retry(attempts=5, first_s=2.0, most_s=6.0)
-    failed = error_from_reply({"error": {"code": "internal", "retryable": True}})
-    assert [retry.wait_s(failed, attempt, 1.0) for attempt in range(1, 6)] == [2, 4, 6, 6, None]
-    assert retry.wait_s(failed, 1, 0.0) == 0.0
-    busy = Busy("Full.")
-    assert retry.wait_s(busy, 1, 0.0) == busy.retry_after_s
-    assert retry.wait_s(busy, 1, 0.5) == busy.retry_after_s + 1.0
-
-
-@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"first_s": -1}, {"most_s": 0.5}])
-def test_a_retry_that_makes_no_sense_is_refused(wrong):
-    """A policy is wrong where it is written, not where it is used."""
-    with pytest.raises(ValueError, match="at least 1 attempt"):
-        Retry(**wrong)
-
-
-# ---------------------------------------------------------------- a job, step by step
-
-
-async def test_a_job_is_watched_to_its_end(impostor, client):
-    """The iteration gives each piece of news and ends with the job; the result is there then."""
-    async with client.submit("x", job_id="watched") as job:
-        request = await impostor.request()
-        assert (job.id, job.done) == ("watched", False)
-        for step in (1, 2):
-            await impostor.tell("watched", "step", step)
-        heard = [await anext(job), await anext(job)]
-        await impostor.draw(request)
-        heard += [progress async for progress in job]
-        assert heard == [Progress("watched", "step", step, 8) for step in (1, 2)]
-        assert job.done
-        assert (await job.result()).seed == 1
-        assert await job.result() is await job.result()
-        assert [progress async for progress in job] == []
-
-
-async def test_a_job_that_is_not_entered_is_no_wait(client):
-    """Nothing was asked for: RuntimeError at once, for the result and for the news."""
-    job = client.submit("x")
-    with pytest.raises(RuntimeError, match="Enter the job first"):
-        await job.result()
-    with pytest.raises(RuntimeError, match="Enter the job first"):
-        await anext(job)
-
-
-async def test_unavailable_is_not_told_while_a_copy_may_be_in_hand(monkeypatch):
-    """The first try may be drawn this moment: its repeat is tried on, whatever the broker says."""
-    monkeypatch.setattr(pending_module, "AGAIN_FIRST_S", 0.0)
-    words = [session_module.Told.UNKNOWN, Unavailable("No."), Unavailable("No.")]
-    asked_on = asyncio.Event()
-
-    class Session:
-        reply_to = SimpleNamespace(name="q")
-
-        async def publish(self, attempt, _):
-            if not words:
-                asked_on.set()
-                await asyncio.Event().wait()
-            word = words.pop(0)
-            attempt.perhaps_taken = not isinstance(word, Unavailable)
-            if isinstance(word, Unavailable):
-                raise word
-            return word
-
-    async def session(_):
-        return Session()
-
-    request = SimpleNamespace(remaining_s=100.0, message=lambda *_: None)
-    pending = pending_module.Pending(SimpleNamespace(session=session), request, "c")
-    asking = asyncio.get_running_loop().create_task(pending.keep_asking())
-    reached = asyncio.get_running_loop().create_task(asked_on.wait())
-    await asyncio.wait({asking, reached}, return_when=asyncio.FIRST_COMPLETED)
-    assert not asking.done()
-    assert pending.perhaps_taken
-    asking.cancel()
-    await asyncio.wait({asking})
-
-
-async def test_an_error_ends_the_iteration_too(impostor, client):
-    """No news at all and an error: the loop ends, and the result raises."""
-    async with client.submit("x") as job:
-        await impostor.fail(await impostor.request(), "poison")
-        assert [progress async for progress in job] == []
-        with pytest.raises(GenerationFailed, match="No"):
-            await job.result()
-    assert client._desk.jobs == set()
-
-
-async def test_a_job_that_is_left_is_called_off(impostor, client):
-    """Leaving the block before the end sends the word; the job's own end is Cancelled."""
-    async with client.submit("x", job_id="left") as job:
-        await impostor.request()
-    assert json.loads((await impostor.called_off()).body) == {"op": "cancel", "job_id": "left"}
-    with pytest.raises(Cancelled):
-        await job.result()
-    assert (client._answers._expected, client._link.news._listeners) == ({}, {})
-
-
-async def test_what_was_never_sent_is_not_called_off(impostor, client):
-    """A cancel would be remembered against the next try of the same id."""
-    async with client.submit("x", job_id="unsent"):
-        pass
-    await client.cancel("other")
-    assert json.loads((await impostor.called_off()).body)["job_id"] == "other"
-
-
-async def test_a_cancelled_task_calls_off_what_is_not_confirmed_yet(
-    impostor, proxy, monkeypatch
-):
-    """The request is on its way and the broker's word is not: the job is called off all the same."""
-    monkeypatch.setattr(client_module, "CALL_OFF_TIMEOUT_S", 0.1)
-    proxy.drop("broker", BASIC_ACK)
-    async with (
-        ImageClient(proxy.url) as client,
-        under_way(client, "x", job_id="unconfirmed") as picture,
-    ):
-        await proxy.wait("broker", BASIC_ACK)
-        picture.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await picture
-        told = await impostor.called_off()
-        assert json.loads(told.body)["job_id"] == "unconfirmed"
-
-
-async def test_what_a_listener_raises_reaches_the_caller(impostor, client):
-    """An error in `on_progress` ends the wait and calls the job off; nothing is swallowed."""
-
-    def on_progress(_):
-        raise LookupError("mine")
-
-    async with under_way(client, "x", job_id="heard", on_progress=on_progress) as picture:
-        await impostor.request()
-        await impostor.tell("heard", "running")
-        with pytest.raises(LookupError, match="mine"):
-            await picture
-    assert json.loads((await impostor.called_off()).body)["job_id"] == "heard"
-
-
-async def test_two_may_ask_for_one_job(impostor, client):
-    """The same id asked for twice at once: each caller gets an answer, and each the news."""
-    heard = asyncio.Queue()
-    options = {"job_id": "shared", "on_progress": heard.put_nowait}
-    async with (
-        under_way(client, "x", **options) as one,
-        under_way(client, "x", **options) as two,
-    ):
-        requests = [await impostor.request() for _ in range(2)]
-        await impostor.tell("shared", "step", 1)
-        assert await heard.get() == await heard.get()
-        for request in requests:
-            await impostor.draw(request)
-        assert [(await one).seed, (await two).seed] == [1, 1]
-
-
-@pytest.mark.parametrize("job_id", ["#", "a.b", "x" * 129, "ä"])
-async def test_an_id_that_no_job_can_have_is_refused_here(client, job_id):
-    """It would bind to other people's news, or break the message."""
-    with pytest.raises(InvalidRequest, match="1 to 128 letters"):
-        await client.generate("x", job_id=job_id)
-
-
-# ---------------------------------------------------------------- who asks
-
-
-async def test_requests_and_cancels_name_their_user(impostor, client):
-    """The broker has verified it: only that user may call the job off."""
-    async with client.submit("x", job_id="mine"):
-        request = await impostor.request()
-    assert request.user_id == "chat-backend"
-    assert (await impostor.called_off()).user_id == "chat-backend"
-
-
-async def test_the_user_may_be_left_out(impostor, broker):
-    """Where a proxy or a certificate logs in as another than the URL says."""
-    async with ImageClient(broker.url(), tell_user=False) as client:
-        async with client.submit("x"):
-            request = await impostor.request()
-        assert request.user_id is None
-        assert (await impostor.called_off()).user_id is None
-
-
-@pytest.fixture
-def stranger(broker):
-    """A user whose name must be percent-encoded in a URL; returns name and URL."""
-    name, password = "zoë @ work", "p/ss:w@rd"
-    rights = broker.api(f"permissions/{VHOST}/chat-backend")
-    path = quote(name, safe="")
-    broker.api(f"users/{path}", "PUT", {"password": password, "tags": ""})
-    broker.api(
-        f"permissions/{VHOST}/{path}",
-        "PUT",
-        {right: rights[right] for right in ("configure", "write", "read")},
-    )
-    host = broker.url().split("@")[1]
-    yield name, f"amqp://{path}:{quote(password, safe='')}@{host}"
-    broker.api(f"users/{path}", "DELETE")
-
-
-async def test_a_percent_encoded_name_is_told_decoded(impostor, stranger):
-    """The broker compares it with the user of the connection."""
-    name, url = stranger
-    async with ImageClient(url) as client, under_way(client, "x") as picture:
-        request = await impostor.request()
-        assert request.user_id == name
-        await impostor.draw(request)
-        assert (await picture).seed == 1
-
-
-@pytest.mark.parametrize(
-    ("url", "user"),
-    [
-        ("amqp://host/vhost", "guest"),
-        ("amqp://a%40b:c@host/vhost", "a@b"),
-        ("amqps://me:x@host/v?auth=EXTERNAL", None),
-    ],
-)
-def test_the_user_is_that_of_the_connection(url, user):
-    """Guest where the URL names none; unknown where a certificate tells it."""
-    assert ImageClient(url)._link.user == user
-
-
-@pytest.mark.parametrize(
-    "url", ["http://host/vhost", "amqp://host:port/vhost", "", "amqp:///x"]
-)
-def test_what_is_no_broker_url_is_refused_at_once(url):
-    """Not after the time of a connection attempt."""
-    with pytest.raises(ValueError, match=r"URL|port"):
-        ImageClient(url)
 
 
 # ---------------------------------------------------------------- strange replies

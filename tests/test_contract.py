@@ -104,6 +104,12 @@ def test_control_messages_are_told_apart_by_op():
         CONTROL_ADAPTER.validate_json('{"op": "explode", "job_id": "0b7f"}')
 
 
+def test_a_whole_number_may_be_written_with_a_fraction_of_zero():
+    """JSON has one kind of number, and some languages write each of them so."""
+    request = GenerationRequest(prompt="x", width=512.0, seed=7.0, num_inference_steps=9.0)
+    assert (request.width, request.seed, request.num_inference_steps) == (512, 7, 9)
+
+
 @pytest.mark.parametrize("job_id", ["", "a b", "a/b", "ä", "x" * 129, "a\n"])
 def test_a_job_id_is_a_plain_word(job_id):
     """What is no job id is refused wherever one stands."""

@@ -5,11 +5,7 @@ import weakref
 import numpy as np
 import pytest
 
-from consumer.gpu.pipeline import (
-    DeviceLostError,
-    OutOfMemoryError,
-    StopDrawingError,
-)
+from consumer.gpu.pipeline import DeviceLostError, OutOfMemoryError, StopDrawingError
 from tests.diffusing import command, ignore, tiles_decoded
 
 GIB = 1 << 30
@@ -114,7 +110,7 @@ def test_a_lost_device_is_told_as_such(offloaded):
 )
 def test_the_model_is_placed_by_the_room_on_the_card(free_gib, where):
     """All of it, its largest part at a time, or layer by layer: Z-Image in bf16, with 4 GiB to work."""
-    from consumer.gpu.diffusion import placement
+    from consumer.gpu.device import placement
 
     sizes = {"transformer": 12 * GIB, "text_encoder": 15 * GIB // 2, "vae": GIB // 2}
     assert placement(sizes, free_gib * GIB) == where

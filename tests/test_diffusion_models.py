@@ -5,10 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from consumer.gpu.pipeline import (
-    LoadError,
-    PromptTooLongError,
-)
+from consumer.gpu.pipeline import LoadError, PromptTooLongError
 from tests.diffusing import command, ignore, load, tiles_decoded
 
 

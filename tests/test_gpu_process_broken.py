@@ -20,7 +20,7 @@ from consumer.gpu.process import (
     GpuProcess,
     GpuState,
 )
-from tests.test_gpu_process import Drawing, command, limits, load, running
+from tests.drawing import Drawing, command, limits, load, running
 
 SOON_S = 0.05
 MIB = 1 << 20
@@ -210,9 +210,7 @@ async def test_a_stop_ends_the_wait_for_a_broken_gpu(faults):
 async def test_deaths_while_loading_break_it():
     """Five children that die before they are ready: broken, and tried on."""
     changes = Changes()
-    gpu = changes.gpu = GpuProcess(
-        load("tests.test_gpu_process:DiesLoading"), limits(), changes
-    )
+    gpu = changes.gpu = GpuProcess(load("tests.pipelines:DiesLoading"), limits(), changes)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gpu.run())
         await changes.reach(GpuState.DEFUNCT)

@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import time
-import urllib.parse
 
 import pytest
 
@@ -113,25 +111,28 @@ async def test_a_stopped_consumer_is_replaced_and_changes_nothing_when_it_goes_o
     serve, broker, requester, gate
 ):
     """Its lease runs out while it is stopped; its late end does not count."""
-    first = serve(WORKER_NAME="first")
-    await asyncio.to_thread(first.wait_ready)
-    await requester.publish({"prompt": f"wait={gate.path}", **SMALL}, message_id="frozen")
-    await asyncio.to_thread(gate.reached)
-    os.kill(first.process.pid, signal.SIGSTOP)
-    gate.open()
-    second = serve(WORKER_NAME="second")
-    await asyncio.to_thread(second.wait_ready)
-    # As the broker does by itself after 20 to 30 s of silence; then the lease runs out as well.
-    await asyncio.to_thread(_close_connections, broker, "first")
-    await asyncio.to_thread(second.wait, "joined_elsewhere")
-    await asyncio.to_thread(gate.reached)
-    gate.open()
-    reply = json.loads((await requester.reply()).body)
-    assert (reply["success"], reply["worker"]) == (True, "second")
-    os.kill(first.process.pid, signal.SIGCONT)
-    await asyncio.to_thread(first.wait, "broker_connected", count=2)
-    again = await requester.ask({"prompt": f"wait={gate.path}", **SMALL}, message_id="frozen")
-    assert (again["replayed"], again["sha256"]) == (True, reply["sha256"])
+    async with FrameProxy(broker.url("imagegen-consumer")) as proxy:
+        first = serve(AMQP_URL=proxy.url, WORKER_NAME="first")
+        await asyncio.to_thread(first.wait_ready)
+        await requester.publish({"prompt": f"wait={gate.path}", **SMALL}, message_id="frozen")
+        await asyncio.to_thread(gate.reached)
+        os.kill(first.process.pid, signal.SIGSTOP)
+        gate.open()
+        second = serve(WORKER_NAME="second")
+        await asyncio.to_thread(second.wait_ready)
+        # As the broker does by itself after 20 to 30 s of silence; then the lease runs out as well.
+        proxy.cut()
+        await asyncio.to_thread(second.wait, "joined_elsewhere")
+        await asyncio.to_thread(gate.reached)
+        gate.open()
+        reply = json.loads((await requester.reply()).body)
+        assert (reply["success"], reply["worker"]) == (True, "second")
+        os.kill(first.process.pid, signal.SIGCONT)
+        await asyncio.to_thread(first.wait, "broker_connected", count=2)
+        asked = {"prompt": f"wait={gate.path}", **SMALL}
+        again = await requester.ask(asked, message_id="frozen")
+        assert (again["replayed"], again["sha256"]) == (True, reply["sha256"])
+        assert await asyncio.to_thread(first.stop) == 0
 
 
 async def test_a_request_whose_queue_was_deleted_is_answered_all_the_same(
@@ -172,21 +173,3 @@ async def test_requests_are_taken_though_nobody_can_read_the_dead_letters(
     await requester.publish({"prompt": "x"}, expiration=0.001, correlation_id="late")
     # Read again at the latest when it is tried the next time.
     assert (await requester.reply()).correlation_id == "late"
-
-
-def _close_connections(broker, worker):
-    """Have the broker close what a worker holds, once its statistics know of it."""
-    until = time.monotonic() + 60
-    while True:
-        names = [
-            connection["name"]
-            for connection in broker.api("vhosts/imagegen/connections")
-            if connection.get("client_properties", {})
-            .get("connection_name", "")
-            .startswith(f"{worker} ")
-        ]
-        for name in names:
-            broker.api(f"connections/{urllib.parse.quote(name, safe='')}", "DELETE")
-        if names:
-            return
-        assert time.monotonic() < until, "the broker knows no connection of it"

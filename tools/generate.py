@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from consumer import topology
 from consumer.settings import Settings
-from tools import asyncapi, configuration, metrics, openapi, states
+from tools import asyncapi, configuration, http_page, metrics, openapi, states
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,6 +52,7 @@ FILES: dict[str, Callable[[], str]] = {
     "rabbitmq/users.json": lambda: _json(topology.users()),
     "schemas/asyncapi.yaml": lambda: _yaml(asyncapi.document(_bound())),
     "schemas/openapi.json": lambda: _json(openapi.document()),
+    "docs/http-api.md": http_page.markdown,
     "docs/configuration.md": configuration.markdown,
     ".env.example": configuration.env_example,
     "docs/states.md": states.markdown,

@@ -1,5 +1,6 @@
 """The operations of the HTTP face as a table: paths, parameters, answers and error codes."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from tools.openapi_parts import (
     Node,
     json_content,
     leads_on,
+    reference,
     with_headers,
 )
 
@@ -63,7 +65,7 @@ ENDED_BADLY = (
     E.GPU_TIMEOUT,
 )
 """How a job that was taken may end without a picture."""
-KEPT = (*ASKED, *ENDED_BADLY, E.NOT_READY, E.GONE)
+KEPT = (*ASKED, *ENDED_BADLY, E.NOT_READY, E.GONE, E.NOT_ACCEPTABLE)
 """Of the two pages of a result."""
 
 TAGS = {
@@ -78,7 +80,13 @@ _STATES = {
     "running": examples.RUNNING,
     "succeeded": examples.SUCCEEDED,
 }
-_EVENT = "id: 1\nevent: queued\ndata: {…}\n\n"
+_EVENTS: Node = {
+    "text/event-stream": {
+        "schema": reference("schemas", "StatusEvent"),
+        "example": f"id: 1\nevent: queued\ndata: {json.dumps(examples.QUEUED)}\n\n",
+    }
+}
+"""The schema is that of each event."""
 IMAGES: Node = {media_type: {} for media_type in MEDIA_TYPES.values()}
 """Bytes: OpenAPI 3.1 wants no schema for them."""
 
@@ -144,7 +152,7 @@ PICTURES = (
                 leads_on(),
             )
         },
-        codes=SENT,
+        codes=(*SENT, E.CANCELLED, E.POISON, E.RESULT_TOO_LARGE, E.NOT_ACCEPTABLE),
     ),
 )
 
@@ -185,7 +193,7 @@ JOBS = (
             200: _answer("The file.", IMAGES, ("ETag", "Cache-Control", *FACT_HEADERS)),
             304: _answer("The caller has it.", headers=("ETag",)),
         },
-        codes=(*KEPT, E.NOT_ACCEPTABLE),
+        codes=KEPT,
     ),
     Operation(
         method="get",
@@ -198,7 +206,7 @@ JOBS = (
         "JobStatus as `data`. The stream ends with the job. A comment every 15 s says that it "
         "is alive.",
         parameters=("JobId",),
-        answers={200: _answer("The events.", _text("text/event-stream", _EVENT))},
+        answers={200: _answer("The events.", _EVENTS)},
         codes=(*ASKED, E.BUSY),
     ),
     Operation(

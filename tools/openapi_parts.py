@@ -1,7 +1,7 @@
 """What the paths of the OpenAPI document share: parameters, headers, answers, links, schemas."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
@@ -16,7 +16,7 @@ from schemas.http import (
 )
 from schemas.reply import FIELD_HEADER_PREFIX, GenerationResult, ResultFacts
 from schemas.request import GenerationRequest
-from schemas.status import DEFAULT_PAGE, MAX_PAGE, JobList, JobStatus
+from schemas.status import CURSOR_PATTERN, DEFAULT_PAGE, MAX_PAGE, JobList, JobState, JobStatus
 from tools import openapi_examples as examples
 
 Node = dict[str, Any]
@@ -55,6 +55,8 @@ def json_content(schema: str, shown: Mapping[str, Any]) -> Node:
 
 # ---------------------------------------------------------------- schemas
 
+_JOB_STATUS = reference("schemas", "JobStatus")
+
 
 def schemas() -> Node:
     """Return the models and their parts, and the pages of the probes."""
@@ -67,7 +69,21 @@ def schemas() -> Node:
     for model in made.values():
         for part in model.get("properties", {}).values():
             part.pop("title", None)  # the property's name once more
-    return dict(sorted({**made, **_probe_schemas()}.items()))
+    return dict(sorted({**made, "StatusEvent": _status_event(), **_probe_schemas()}.items()))
+
+
+def _status_event() -> Node:
+    payload = {"contentMediaType": "application/json", "contentSchema": _JOB_STATUS}
+    return {
+        "type": "object",
+        "required": ["id", "event", "data"],
+        "properties": {
+            "id": {"type": "string", "pattern": "^[0-9]+$"},
+            "event": {"enum": ["step", *get_args(JobState)], "description": "What is new."},
+            "data": {"type": "string", **payload, "description": "A JobStatus as JSON."},
+        },
+        "description": "One event of a stream of server-sent events.",
+    }
 
 
 def _probe_schemas() -> Node:
@@ -136,20 +152,21 @@ def parameters() -> Node:
 
 
 def _list_parameters() -> Node:
-    status = schemas()["JobStatus"]["properties"]["status"]
+    states = list(get_args(JobState))
     limit = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE}
     return {
         "Limit": _parameter("query", "limit", limit, "The most jobs of the answer.", 20),
         "Before": _parameter(
             "query",
             "before",
-            {"type": "string", "minLength": 1},
+            {"type": "string", "pattern": CURSOR_PATTERN},
             "`next` of the list that this one continues.",
+            f"1795342530123.{examples.JOB_ID}",
         ),
         "Status": _parameter(
             "query",
             "status",
-            {"enum": status["enum"], "type": "string"},
+            {"enum": states, "type": "string"},
             "Only jobs of this state.",
             "succeeded",
         ),

@@ -5,9 +5,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import aio_pika
 from aio_pika.exceptions import AMQPError
 
+from bench.chaos.dial import dialled
 from control import loopback
 
 VHOST = "imagegen"
@@ -35,7 +35,7 @@ class Admin:
         """Return the figures of our queues; none while the broker or a queue is away."""
         counts = {}
         try:
-            async with await aio_pika.connect(self._amqp_url, timeout=5) as connection:
+            async with dialled(self._amqp_url, "chaos admin") as connection:
                 channel = await connection.channel()
                 for name in (REQUESTS, EXPIRED, PARKING):
                     queue = await channel.declare_queue(name, passive=True)
@@ -52,7 +52,7 @@ class Admin:
 
     async def purge(self) -> None:
         """Empty our queues."""
-        async with await aio_pika.connect(self._amqp_url, timeout=5) as connection:
+        async with dialled(self._amqp_url, "chaos admin") as connection:
             channel = await connection.channel()
             for name in (REQUESTS, EXPIRED, PARKING):
                 queue = await channel.get_queue(name, ensure=False)

@@ -1,6 +1,5 @@
 """The pipeline of the fault bench: draws what the seed says in the time the prompt says, and records its work."""
 
-import json
 import os
 import signal
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.pipelines import note, ready, record
 from consumer.gpu.pipeline import Drawn, OnStep, OutOfMemoryError, PromptTooLongError
 from consumer.gpu.protocol import Generate, Load, Ready
 
@@ -25,20 +25,8 @@ class Chaotic:
 
     def load(self, command: Load, _: object) -> Ready:
         """Open the record."""
-        self._record = Path(command.data_dir) / WORK
-        self._record.parent.mkdir(parents=True, exist_ok=True)
-        return Ready(
-            model=command.model,
-            revision="bench",
-            pipeline="Chaotic",
-            device="cpu",
-            device_name="CPU",
-            backend="cpu",
-            dtype="uint8",
-            load_seconds=0.0,
-            size_multiple=16,
-            steps_per_forward_less=1,
-        )
+        self._record = record(command, WORK)
+        return ready(command, "Chaotic")
 
     def draw(self, command: Generate, on_step: OnStep) -> Drawn:
         """Take the time asked for in equal steps; each is on record before it is told."""
@@ -74,9 +62,7 @@ class Chaotic:
 
     def _note(self, words: dict[str, str], run: str, what: str) -> None:
         at = datetime.now(tz=UTC).timestamp()
-        line = json.dumps({"job": words.get("job", ""), "run": run, "what": what, "at": at})
-        with self._record.open("a") as file:
-            file.write(line + "\n")
+        note(self._record, {"job": words.get("job", ""), "run": run, "what": what, "at": at})
 
 
 def _first(words: dict[str, str], word: str) -> bool:

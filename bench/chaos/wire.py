@@ -14,6 +14,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aiormq.exceptions import ChannelInvalidStateError
 from pamqp.commands import Basic
 
+from bench.chaos.dial import dialled
 from bench.chaos.job import Job
 from bench.chaos.ledger import LATE_S, PICTURE, Answer, Asked, Face, Ledger, Word
 
@@ -109,10 +110,7 @@ class Wire:
 
     async def _live(self) -> None:
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        connection = await aio_pika.connect(
-            self._url, timeout=5, client_properties={"connection_name": "chaos wire"}
-        )
-        async with connection:
+        async with dialled(self._url, "chaos wire") as connection:
             self._channel = await connection.channel()
             replies = await connection.channel(publisher_confirms=False)
             for end in (connection, self._channel, replies):

@@ -63,11 +63,20 @@ async def dialled(url: str, name: str) -> AsyncIterator[AbstractConnection]:
     transport = _Transport(address)
     connection = aio_pika.Connection(address, client_properties={"connection_name": name})
     connection.kwargs["transport_factory"] = transport
-    await connection.connect(timeout=DIAL_TIMEOUT_S)
     try:
+        await _connect(connection, transport)
         yield connection
     finally:
+        # Also one that was never had: aio-pika closes it when it is collected, in any thread.
         await _close(connection, transport)
+
+
+async def _connect(connection: AbstractConnection, transport: _Transport) -> None:
+    try:
+        await connection.connect(timeout=DIAL_TIMEOUT_S)
+    except BaseException:
+        transport.cut()
+        raise
 
 
 async def _close(connection: AbstractConnection, transport: _Transport) -> None:

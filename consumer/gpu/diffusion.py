@@ -1,21 +1,27 @@
 """The diffusion pipeline: diffusers' ZImagePipeline in timed stages, on ROCm, CUDA or a CPU."""
 
 import contextlib
-import inspect
 import operator
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
 from diffusers import ZImagePipeline
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from consumer.gpu import builtin
+from consumer.gpu.device import (
+    backend,
+    component_bytes,
+    device_named,
+    memory_of,
+    name_of,
+    placement,
+    vae_attention,
+)
+from consumer.gpu.model import fetch, pipeline_class
 from consumer.gpu.pipeline import (
     DeviceLostError,
     Drawn,
@@ -30,14 +36,8 @@ from consumer.gpu.protocol import Generate, Load, Ready
 MAX_TOKENS = 512
 """Of the templated prompt: what the text encoder reads (diffusers' default, and the model's)."""
 
-ACTIVATION_BYTES = 4 << 30
-"""Room for activations at 1024x1024 in bf16, transformer and VAE (estimate from the shapes)."""
-
 TILE_SIZES = {"tile_sample_min_size": 512, "tile_latent_min_size": 64}
 """Of the decoder, in pixels and in latents: an attribute of diffusers' AutoencoderKL each."""
-
-_CALL = ("prompt", "width", "height", "num_inference_steps", "guidance_scale", "generator")
-_CALL_MORE = ("output_type", "callback_on_step_end")
 
 
 class DiffusionPipeline:
@@ -54,11 +54,11 @@ class DiffusionPipeline:
     def load(self, command: Load, note: Callable[[str], None]) -> Ready:
         """Load the model onto the device. Raises LoadError."""
         started = time.monotonic()
-        self._device = _device(command.device)
+        self._device = device_named(command.device)
         # Searching kernels per shape costs minutes at every new size on ROCm.
         torch.backends.cudnn.benchmark = False
-        folder, revision = _fetch(command, note)
-        name, pipeline_class = _pipeline_class(folder)
+        folder, revision = fetch(command, note)
+        name, found = pipeline_class(folder)
         note(f"loading {name} from {folder}")
         # Their bars would fill the log; the parent hears of the load in sentences.
         diffusers.utils.logging.disable_progress_bar()
@@ -66,7 +66,7 @@ class DiffusionPipeline:
         dtype = torch.float32 if self._device.type == "cpu" else torch.bfloat16
         try:
             self._adopt(
-                pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True),
+                found.from_pretrained(folder, dtype=dtype, local_files_only=True),
                 command.memory,
             )
         except torch.OutOfMemoryError as error:
@@ -93,7 +93,7 @@ class DiffusionPipeline:
             return
         if memory == "auto":
             free, _ = torch.cuda.mem_get_info(self._device)
-            memory = placement(_component_bytes(self._pipe), free)
+            memory = placement(component_bytes(self._pipe), free)
         match memory:
             case "fast":
                 self._pipe.to(self._device)
@@ -114,7 +114,7 @@ class DiffusionPipeline:
             revision=revision,
             pipeline=type(pipe).__name__,
             device=str(self._device),
-            device_name=_device_name(self._device),
+            device_name=name_of(self._device),
             backend=backend(),
             dtype=str(pipe.dtype).removeprefix("torch."),
             load_seconds=round(seconds, 3),
@@ -244,11 +244,11 @@ class DiffusionPipeline:
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self._pipe.vae
         latents = latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-        with _vae_attention(self._device):
+        with vae_attention(self._device):
             return _pixels(vae.decode(latents, return_dict=False)[0])
 
     def _drawn(self, pixels: torch.Tensor, seconds: dict[str, float]) -> Drawn:
-        return Drawn(pixels.cpu().numpy(), self._forwards, seconds, _memory(self._device))
+        return Drawn(pixels.cpu().numpy(), self._forwards, seconds, memory_of(self._device))
 
     @contextlib.contextmanager
     def _timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
@@ -276,102 +276,6 @@ def _too_long(count: int, limit: int) -> PromptTooLongError:
         f"The prompt has {count} tokens (with what the model adds); the model reads {limit}. "
         "Shorten it."
     )
-
-
-def placement(component_bytes: dict[str, int], free_bytes: int) -> str:
-    """Return `fast`, `balanced` or `low` for components of these sizes on a card with this room."""
-    if sum(component_bytes.values()) + ACTIVATION_BYTES <= free_bytes:
-        return "fast"
-    if max(component_bytes.values()) + ACTIVATION_BYTES <= free_bytes:
-        return "balanced"
-    return "low"
-
-
-def backend() -> str:
-    """Return the compute platform of this build of torch."""
-    if torch.version.hip:
-        return f"rocm {torch.version.hip}"
-    return f"cuda {torch.version.cuda}" if torch.version.cuda else "cpu"
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise LoadError(
-            f"IMAGE_GEN_DEVICE={name}, but this torch ({torch.__version__}) sees no GPU. Install "
-            "the build for your card, check the driver, or set IMAGE_GEN_DEVICE=cpu.",
-            permanent=True,
-        )
-    return torch.device(name)
-
-
-def _device_name(device: torch.device) -> str:
-    return "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
-
-
-def _fetch(command: Load, note: Callable[[str], None]) -> tuple[Path, str]:
-    """Return the folder of the model and its revision, downloading it where needed."""
-    if command.model == builtin.NAME:
-        note("preparing the built-in small model")
-        return builtin.ensure_builtin(Path(command.data_dir)), builtin.REVISION
-    folder = Path(command.model)
-    if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
-            raise LoadError(
-                f"{folder} has no model_index.json: it is no folder of a diffusers pipeline.",
-                permanent=True,
-            )
-        return folder, "local"
-    if folder.is_absolute() or command.model.startswith("."):
-        raise LoadError(f"There is no folder {folder}.", permanent=True)
-    note(f"fetching {command.model}; a first download is about 20 GB for Z-Image-Turbo")
-    try:
-        found = diffusers.DiffusionPipeline.download(
-            command.model, revision=command.revision, use_safetensors=True
-        )
-    except (OSError, ValueError) as error:
-        raise LoadError(
-            f"The model {command.model} cannot be had: {error}. Check IMAGE_GEN_MODEL and the "
-            "way to the hub, give a folder, or set IMAGE_GEN_MODEL=builtin.",
-            permanent=False,
-        ) from error
-    return Path(found), Path(found).name
-
-
-def _pipeline_class(folder: Path) -> tuple[str, Any]:
-    """Return the class that the folder asks for. Raises LoadError if we cannot call it."""
-    try:
-        name = builtin.describe(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LoadError(
-            f"{folder}/model_index.json cannot be read: {error!r}. Fetch the model again.",
-            permanent=True,
-        ) from error
-    found = getattr(diffusers, name, None)
-    if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
-        raise LoadError(
-            f"{folder} asks for the pipeline {name}, which diffusers {diffusers.__version__} "
-            "does not have. Choose a text-to-image model that it has.",
-            permanent=True,
-        )
-    parameters = inspect.signature(found.__call__).parameters
-    missing = [argument for argument in (*_CALL, *_CALL_MORE) if argument not in parameters]
-    if missing:
-        raise LoadError(
-            f"{name} does not take {', '.join(missing)}, so it cannot be driven as a "
-            "text-to-image pipeline. Choose another model.",
-            permanent=True,
-        )
-    return name, found
-
-
-def _component_bytes(pipe: Any) -> dict[str, int]:
-    return {
-        name: sum(tensor.numel() * tensor.element_size() for tensor in part.parameters())
-        for name, part in pipe.components.items()
-        if isinstance(part, torch.nn.Module)
-    }
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -406,28 +310,3 @@ def _tiles(vae: Any, *, wanted: bool) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(vae, name, value)
-
-
-@contextlib.contextmanager
-def _vae_attention(device: torch.device) -> Iterator[None]:
-    """Keep the VAE's attention off the flash kernels of gfx11.
-
-    With its head dimension of 512 they can be silently wrong (pytorch issue 189849).
-    """
-    if device.type == "cuda" and torch.version.hip:
-        arch = torch.cuda.get_device_properties(device).gcnArchName
-        if arch.startswith("gfx11"):
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
-                return
-    yield
-
-
-def _memory(device: torch.device) -> dict[str, int]:
-    if device.type == "cpu":
-        return {}
-    return {
-        "allocated": torch.cuda.memory_allocated(device),
-        "reserved": torch.cuda.memory_reserved(device),
-        "peak": torch.cuda.max_memory_allocated(device),
-    }

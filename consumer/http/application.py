@@ -39,7 +39,7 @@ def application(face: Face, rules: Rules) -> Starlette:
         async with face.open():
             yield
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *probes.routes(face.service.snapshot, face.service.metrics),
             *Jobs(face).routes(),
@@ -49,6 +49,9 @@ def application(face: Face, rules: Rules) -> Starlette:
         exception_handlers={HTTPException: _unrouted, Exception: _broken},
         lifespan=lifespan,
     )
+    # A path with a slash too many is another one, and is told so as every other error is.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _documents(*, with_token: bool) -> list[Route]:

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from consumer.http.asked import Asked, ClientGoneError
 from consumer.http.heard import Heard
 from consumer.http.problems import RETRY_AFTER_S, ProblemError, fault_from, fault_of
 from consumer.job import IdSource, Job, State
+from consumer.logs import logger
 from consumer.metrics import Metrics
 from consumer.status import error_of, job_status
 from consumer.store import Conflict, Known, Record, Store, StoreLostError, Wanted
@@ -24,7 +25,10 @@ from consumer.topology import MAY_CANCEL_ANY
 from imagegen_client import GeneratedImage, ImageClient, ImageError
 from imagegen_client.request import request as request_for
 from schemas.errors import ErrorCode
+from schemas.reply import ResultFacts, Timings
 from schemas.status import JobStatus
+
+log = logger(__name__)
 
 BROKER_PATIENCE_S = 3.0
 """How long a request waits for a broker that is away: a blip is not told to the caller."""
@@ -70,6 +74,8 @@ class Face:
         self._waiting_most = waiting_most
         self._waiting: Counter[str] = Counter()
         """Who waits for a job or follows it, by its id."""
+        self._waited_for: set[str] = set()
+        """Jobs that were asked for by who waits here, and by nobody else."""
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -85,7 +91,9 @@ class Face:
 
     # ------------------------------------------------------------ ask
 
-    async def draw(self, asked: Asked, gone: "asyncio.Future[None]") -> GeneratedImage:
+    async def draw(
+        self, asked: Asked, gone: "asyncio.Future[None]"
+    ) -> tuple[ResultFacts, bytes]:
         """Have a picture drawn, and wait for it; when the caller is `gone`, call it off.
 
         Raises:
@@ -94,8 +102,15 @@ class Face:
         """
         with self.place(asked.job_id):
             known = await self._write_down(asked)
+            if known is not None and known.state is State.SUCCEEDED:
+                record, image = await self.picture(asked.job_id)
+                if record.facts is not None:
+                    return record.facts.model_copy(update={"replayed": True}), image
+            if known is None:
+                self._waited_for.add(asked.job_id)
             try:
-                return await self._wait(asked, gone, ours=known is None)
+                drawn = await self._wait(asked, gone)
+                return _facts(drawn), drawn.data
             except ImageError as error:
                 await self._undo(asked, known, error)
                 raise self._problem(error, asked.job_id) from error
@@ -103,6 +118,7 @@ class Face:
     async def send(self, asked: Asked) -> State:
         """Have a picture drawn that will be fetched by its id; return where its job stands."""
         known = await self._write_down(asked)
+        self._waited_for.discard(asked.job_id)
         if known is not None and known.state in {State.RUNNING, State.SUCCEEDED}:
             return known.state
         if known is not None and known.state is not State.NEW:
@@ -129,6 +145,7 @@ class Face:
         try:
             await self._client.ready(BROKER_PATIENCE_S)
         except ImageError as error:
+            log.warning("http_broker_unreachable", problem=error.message)
             raise self._problem(error, asked.job_id) from error
         known = await self._store.enqueue(self._job(asked))
         if isinstance(known, Conflict):
@@ -151,9 +168,7 @@ class Face:
             user_id=self._client.user,
         )
 
-    async def _wait(
-        self, asked: Asked, gone: "asyncio.Future[None]", *, ours: bool
-    ) -> GeneratedImage:
+    async def _wait(self, asked: Asked, gone: "asyncio.Future[None]") -> GeneratedImage:
         job = self._client.submit(
             asked.request.prompt,
             deadline_s=asked.deadline_s,
@@ -168,8 +183,8 @@ class Face:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if waiting.done():
                     return await waiting
-                # Leaving calls the job off, unless somebody else waits for it or asked for it first.
-                if not ours or self._waiting[asked.job_id] > 1:
+                # The last to leave calls the job off, unless it is to be fetched by its id.
+                if asked.job_id not in self._waited_for or self._waiting[asked.job_id] > 1:
                     job.leave()
                 else:
                     await self._remember_cancel(asked.job_id)
@@ -182,7 +197,7 @@ class Face:
         """Let the store forget a job that certainly never reached the queue."""
         if known is None and error.code in _NEVER_ANSWERS and not error.perhaps_taken:
             with contextlib.suppress(StoreLostError):
-                await self._store.withdraw(asked.job_id)
+                await self._store.withdraw(asked.job_id, fault_of(error))
 
     @property
     def _stopping(self) -> bool:
@@ -255,6 +270,7 @@ class Face:
             if not self._may_cancel_any and record.user_id not in {None, self._client.user}:
                 raise ProblemError(_NOT_OURS, job_id=job_id)
             await self._remember_cancel(job_id)
+            self.heard.ring(job_id)
             try:
                 if not self._stopping:
                     await self._client.cancel(job_id)
@@ -293,13 +309,21 @@ class Face:
         finally:
             gauge.dec()
             self._waiting[job_id] -= 1
-            self._waiting += Counter()  # forgets who has nobody
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+                self._waited_for.discard(job_id)
 
     def _retry_after_s(self) -> float:
         """Return when a place in the queue may be free: after one picture, as they go now."""
         outlook = self.service.snapshot().outlook
         picture = outlook.pace.picture_s(*outlook.usual)
         return RETRY_AFTER_S if picture is None else picture
+
+
+def _facts(image: GeneratedImage) -> ResultFacts:
+    fields = asdict(image)
+    del fields["data"]
+    return ResultFacts(**{**fields, "timings": Timings(**fields["timings"])})
 
 
 def _gone(record: Record) -> Fault:

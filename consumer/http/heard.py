@@ -27,7 +27,11 @@ class Heard:
                 self._steps.popitem(last=False)
         else:
             self._steps.pop(news.job_id, None)
-        for bell in self._bells.get(news.job_id, ()):
+        self.ring(news.job_id)
+
+    def ring(self, job_id: str) -> None:
+        """Have who follows a job look where it stands."""
+        for bell in self._bells.get(job_id, ()):
             bell.set()
 
     def step(self, job_id: str) -> int | None:

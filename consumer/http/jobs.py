@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict
 from typing import Literal
 
 from starlette.requests import Request
@@ -29,11 +28,10 @@ from consumer.job import State
 from consumer.queries import next_of
 from consumer.replies import render_result, result_headers
 from consumer.store import StoreLostError
-from imagegen_client import GeneratedImage
 from schemas.base import Contract
 from schemas.errors import ErrorCode
 from schemas.http import Accepted
-from schemas.reply import ResultFacts, Timings
+from schemas.reply import ResultFacts
 from schemas.request import MEDIA_TYPES
 from schemas.status import JobList
 
@@ -42,6 +40,7 @@ Page = Callable[[Request], Awaitable[Response]]
 CLIENT_GONE_STATUS = 499
 """Of an answer that nobody reads, for the metrics: what nginx calls a closed request."""
 
+_STREAM_TYPE = "text/event-stream"
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -97,11 +96,10 @@ class Jobs:
         wanted = await asked(request, self._face.service.limits(), blocking=True)
         gone = asyncio.get_running_loop().create_task(_gone(request))
         try:
-            image = await self._face.draw(wanted, gone)
+            facts, image = await self._face.draw(wanted, gone)
         finally:
             gone.cancel()
-        facts = _facts(image)
-        return _raw(facts, image.data) if wanted.raw else _result(facts, image.data)
+        return _raw(facts, image) if wanted.raw else _result(facts, image)
 
     async def generate_async(self, request: Request) -> Response:
         """Have a picture drawn and return where to ask for it."""
@@ -154,6 +152,9 @@ class Jobs:
         """Return the life of a job as server-sent events."""
         job_id = job_id_of(request)
         first = await self._face.status(job_id)
+        if request.method == "HEAD":
+            # Nobody reads what would come: it would hold a place and the connection until the end.
+            return Response(media_type=_STREAM_TYPE, headers=_STREAM_HEADERS)
         places = contextlib.ExitStack()
         places.enter_context(self._face.place(job_id))
         return _Stream(follow(self._face, first), places)
@@ -170,7 +171,7 @@ class _Stream(StreamingResponse):
     """Server-sent events, which give their place back however they end."""
 
     def __init__(self, events: AsyncIterator[str], places: contextlib.ExitStack) -> None:
-        super().__init__(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
+        super().__init__(events, media_type=_STREAM_TYPE, headers=_STREAM_HEADERS)
         self._places = places
 
     @override
@@ -193,12 +194,6 @@ async def _gone(request: Request) -> None:
     """Return when the caller has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _facts(image: GeneratedImage) -> ResultFacts:
-    fields = asdict(image)
-    del fields["data"]
-    return ResultFacts(**{**fields, "timings": Timings(**fields["timings"])})
 
 
 def _json(body: Contract, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -7,8 +7,9 @@ import h11
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-CONNECTIONS_MOST = 1024
-"""Open at once; beyond it a new one is closed unheard."""
+CONNECTIONS_MOST = 512
+"""Open at once; beyond it a new one is closed unheard. Many systems give a process 1,024 files,
+and the broker, the store and the GPU process need some of them."""
 HEAD_TIMEOUT_S = 10.0
 """For the request line and headers, from the first byte, or from the connection's begin."""
 HEAD_BYTES = 16 * 1024

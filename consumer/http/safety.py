@@ -12,7 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from consumer.errors import Fault
 from consumer.http import problems
 from consumer.http.problems import ProblemError
+from consumer.logs import logger
 from schemas.errors import ErrorCode
+
+log = logger(__name__)
 
 SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is given up."""
@@ -26,6 +29,10 @@ _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+
+
+class _TooSlowError(Exception):
+    """The client takes nothing; does not leave this file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +67,26 @@ class Safety:
                 headers = MutableHeaders(scope=message)
                 for name, value in _ALWAYS.items():
                     headers.setdefault(name, value)
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await send(message)
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await send(message)
+            except TimeoutError:
+                raise _TooSlowError from None
 
         try:
             _check(scope["method"], scope["path"], Headers(scope=scope), self._rules)
         except ProblemError as error:
-            await problems.response(error)(scope, receive, send_in_time)
+            await self._answer(problems.response(error), scope, receive, send_in_time)
         else:
-            await self._app(scope, receive, send_in_time)
+            await self._answer(self._app, scope, receive, send_in_time)
+
+    @staticmethod
+    async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except _TooSlowError:
+            # uvicorn closes the connection of an answer that was not finished.
+            log.info("http_client_too_slow", path=scope["path"])
 
 
 def _check(method: str, path: str, headers: Headers, rules: Rules) -> None:

@@ -61,6 +61,8 @@ class HttpServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((self._host, self._port))
+            # Who comes before the thread is ready waits, and is not refused.
+            listener.listen()
         except OSError as error:
             listener.close()
             raise StartRefusedError(

@@ -140,8 +140,12 @@ def _status(row: Any, now: int) -> JobState:
     waits = state is State.NEW or (state is State.RUNNING and row.lease_until <= now)
     if not waits:
         return _SHOWN[state]
-    overdue = row.deadline is not None and row.deadline + OVERDUE_MS < now
-    return "expired" if overdue else "queued"
+    return "expired" if is_overdue(row, now) else "queued"
+
+
+def is_overdue(row: Any, now: int) -> bool:
+    """Whether nobody wants a job any more that waits, though nobody wrote that down."""
+    return row.deadline is not None and row.deadline + OVERDUE_MS < now
 
 
 def _in_state(status: JobState, now: int) -> ColumnElement[bool]:
@@ -170,7 +174,7 @@ def _record(row: Any, now: int) -> Record:
         user_id=row.user_id,
         created=row.created or row.updated,
         started=row.started,
-        ended=None if status in {"queued", "running"} else row.updated,
+        ended=_ended(row, status),
         deadline=row.deadline,
         attempts=row.attempts,
         owner=row.owner if row.attempts else "",
@@ -180,6 +184,14 @@ def _record(row: Any, now: int) -> Record:
         pruned=status == "succeeded" and facts is None,
         abandoned=State(row.state) is State.ABANDONED,
     )
+
+
+def _ended(row: Any, status: JobState) -> int | None:
+    if status in {"queued", "running"}:
+        return None
+    # Of one that nobody has written the end of, it was the deadline.
+    unwritten = status == "expired" and State(row.state) is not State.EXPIRED
+    return int(row.deadline if unwritten else row.updated)
 
 
 def _trace(row: Any, now: int) -> Record:

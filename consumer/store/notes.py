@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Table, and_, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from consumer.job import Cancelled, State
-from consumer.store.records import CANCELLED_FAULT, end_waiting, locked
+from consumer.store.records import CANCELLED_FAULT, end_waiting, locked, waits
 from consumer.store.tables import Desk, answers, cancels, probes
 
 
@@ -17,9 +17,9 @@ def remember_cancel(job_id: str, user_id: str | None, any_job: bool, desk: Desk)
     if row is not None and State(row.state) not in {State.NEW, State.RUNNING}:
         return False
     now = desk.now_ms()
-    ends = row is not None and _ends(row, user_id, any_job)
+    ends = row is not None and _may(row, user_id, any_job) and waits(row, now, desk)
     if ends:
-        end_waiting(job_id, Cancelled(CANCELLED_FAULT), now, desk)
+        end_waiting(row, Cancelled(CANCELLED_FAULT), now, desk)
     values = {
         "job_id": job_id,
         "user_id": user_id or "",
@@ -32,9 +32,9 @@ def remember_cancel(job_id: str, user_id: str | None, any_job: bool, desk: Desk)
     return ends
 
 
-def _ends(row: Any, user_id: str | None, any_job: bool) -> bool:  # noqa: FBT001 - as above
-    """Whether a job waits, and this user may call it off."""
-    return State(row.state) is State.NEW and (any_job or row.user_id in {None, user_id})
+def _may(row: Any, user_id: str | None, any_job: bool) -> bool:  # noqa: FBT001 - as above
+    """Whether this user may call a job off."""
+    return any_job or row.user_id in {None, user_id}
 
 
 def answered(job_id: str, address: str, desk: Desk) -> None:

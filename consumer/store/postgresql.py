@@ -28,6 +28,7 @@ class Postgresql:
         self._raw: Any = None
         self.engine: Engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,  # no prompt in an error that is logged
             pool_pre_ping=True,  # a server that was restarted is noticed before a job's statement
             pool_size=1,
             max_overflow=0,

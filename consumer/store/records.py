@@ -251,12 +251,22 @@ def _stays(outcome: Outcome) -> bool:
 # ---------------------------------------------------------------- rows
 
 
-def end_waiting(job_id: str, outcome: Outcome, now: int, desk: Desk) -> None:
+def waits(row: Any, now: int, desk: Desk) -> bool:
+    """Whether a job waits for its turn: the broker has it, or nobody.
+
+    So does one whose service died with it, or lost its lease, until somebody takes it over.
+    """
+    state = State(row.state)
+    held = row.lease_until > now and desk.alive(row.owner)
+    return state is State.NEW or (state is State.RUNNING and not held)
+
+
+def end_waiting(row: Any, outcome: Outcome, now: int, desk: Desk) -> None:
     """Give a job that waits for its turn its end."""
-    state = move(State.NEW, FINAL_STATE[type(outcome)])
+    state = move(State(row.state), FINAL_STATE[type(outcome)])
     fault = getattr(outcome, "fault", None)
     error = None if fault is None else fault.info().model_dump_json()
-    change(job_id, {"state": state, "error": error, "updated": now}, desk.connection)
+    change(row.id, {"state": state, "error": error, "updated": now}, desk.connection)
 
 
 def forget(job_ids: list[str], connection: Connection) -> None:

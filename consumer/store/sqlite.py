@@ -39,7 +39,11 @@ class Sqlite:
         self._file: tuple[int, int] | None = None
         self._raw: sqlite3.Connection | None = None
         self.engine: Engine = create_engine(
-            url, poolclass=QueuePool, pool_size=1, max_overflow=0
+            url,
+            hide_parameters=True,  # no prompt in an error that is logged
+            poolclass=QueuePool,
+            pool_size=1,
+            max_overflow=0,
         )
         event.listen(self.engine, "connect", self._connected)
         event.listen(self.engine, "close", self._closed)

@@ -7,6 +7,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from consumer.errors import Fault
 from consumer.job import IdSource, Job, Outcome
 from consumer.store import lookup, notes, records, retention, waiting
 from consumer.store.begun import Begun, Conflict, Known, Started
@@ -112,9 +113,13 @@ class Store:
             # Somebody else asked for the same in the same moment.
             return await self._step(step)
 
-    async def withdraw(self, job_id: str) -> None:
-        """Undo `enqueue`: the job was not published. One that somebody took stays."""
-        await self._step(functools.partial(waiting.withdraw, job_id))
+    async def withdraw(self, job_id: str, fault: Fault) -> None:
+        """Undo `enqueue`: the job was not published.
+
+        One that somebody took or asked for meanwhile stays; one that was run before ends with
+        this fault.
+        """
+        await self._step(functools.partial(waiting.withdraw, job_id, fault))
 
     async def close_waiting(self, job_id: str, body_sha256: str, outcome: Outcome) -> bool:
         """Write the end of a job that waits; False if none waits under this id and body."""

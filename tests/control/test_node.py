@@ -19,14 +19,18 @@ PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory):
+def only_node(tmp_path_factory):
     """A node in a folder with a blank in its name, bound to 7 requests."""
     node = Node(tmp_path_factory.mktemp("a node"), max_queue_size=7)
-    try:
-        node.ensure_running()
-        yield node
-    finally:
-        node.kill()
+    yield node
+    node.kill()
+
+
+@pytest.fixture
+def node(only_node):
+    """The same one for all, running, whatever became of it before: a boot takes seconds."""
+    only_node.ensure_running()
+    return only_node
 
 
 def api(node, path):
@@ -113,41 +117,6 @@ def test_everything_listens_on_loopback_only(node):
     assert len({port for _, port in found}) == 5
 
 
-def test_a_stop_leaves_nothing_behind(tmp_path):
-    """After a stop no process of it lives and its ports are free; a second stop does nothing."""
-    node = Node(tmp_path)
-    try:
-        node.ensure_running()
-        assert processes(node)
-        node.stop()
-        assert not node.running()
-        deadline = time.monotonic() + PATIENCE_S
-        # Helpers of Erlang notice through a closed pipe that they are alone.
-        while processes(node) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert processes(node) == []
-        assert is_free(node.amqp_port)
-        node.stop()
-    finally:
-        node.kill()
-
-
-def test_a_killed_node_starts_again(tmp_path):
-    """A node that somebody else killed, its port mapper left alive, comes back on its ports."""
-    node = Node(tmp_path)
-    try:
-        node.ensure_running()
-        os.killpg(json.loads((tmp_path / "process.json").read_text())["pid"], signal.SIGKILL)
-        deadline = time.monotonic() + PATIENCE_S
-        while node.running() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert processes(node)
-        node.ensure_running()
-        assert speaks_amqp(node.amqp_port)
-    finally:
-        node.kill()
-
-
 def test_a_taken_port_is_named(tmp_path, node):
     """A node whose port somebody else has says which and what to do."""
     other = Node(tmp_path)
@@ -180,3 +149,31 @@ def test_ports_are_kept_and_a_preferred_one_is_taken_if_free(tmp_path, node):
     again = Node(tmp_path)
     assert (again.amqp_port, again.management_port) == (free, first.management_port)
     assert again.amqp_url("chat-backend") == first.amqp_url("chat-backend")
+
+
+def test_a_killed_node_starts_again(node):
+    """A node that somebody else killed, its port mapper left alive, comes back on its ports."""
+    record = json.loads((node._folder / "process.json").read_text())
+    os.killpg(record["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE_S
+    while node.running() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert processes(node)
+    port = node.amqp_port
+    node.ensure_running()
+    assert node.amqp_port == port
+    assert speaks_amqp(port)
+
+
+def test_a_stop_leaves_nothing_behind(node):
+    """After a stop no process of it lives and its ports are free; a second stop does nothing."""
+    assert processes(node)
+    node.stop()
+    assert not node.running()
+    deadline = time.monotonic() + PATIENCE_S
+    # Helpers of Erlang notice through a closed pipe that they are alone.
+    while processes(node) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert processes(node) == []
+    assert is_free(node.amqp_port)
+    node.stop()
