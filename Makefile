@@ -46,9 +46,8 @@ browser-check: ## Chromium on pages that mean harm, and on /docs
 	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_browser.py
 
 .PHONY: rules-check
-rules-check: ## Prometheus' rules by promtool: right, and tried on a healthy day and on every trouble
-	promtool check config monitoring/prometheus.yml
-	promtool test rules monitoring/rules.test.yml
+rules-check: ## Prometheus' rules by promtool, and a real Prometheus on a service under load
+	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_rules.py tests/full/test_prometheus.py
 
 .PHONY: asyncapi-check
 asyncapi-check: ## the AsyncAPI document by the official parser (npm)
