@@ -45,6 +45,10 @@ api-check: ## 5,000 requests of schemathesis to all HTTP operations, with and wi
 browser-check: ## Chromium on pages that mean harm, and on /docs
 	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_browser.py
 
+.PHONY: rules-check
+rules-check: ## Prometheus' rules by promtool, and a real Prometheus on a service under load
+	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_rules.py tests/full/test_prometheus.py
+
 .PHONY: asyncapi-check
 asyncapi-check: ## the AsyncAPI document by the official parser (npm)
 	tools/asyncapi_check.sh
@@ -68,6 +72,10 @@ bench-http: ## 200 blocking HTTP callers on a queue of 20; fails where one is lo
 .PHONY: bench-encode
 bench-encode: ## milliseconds and KiB of the image codecs
 	$(PYTHON) -m bench.encode
+
+.PHONY: bench-scrape
+bench-scrape: ## milliseconds of a scrape, idle and while four jobs run; fails from 20 ms up
+	$(PYTHON) -m bench.scrape
 
 .PHONY: chaos
 chaos: ## every fault and a soak on a real broker: nothing lost, doubled or leaked (15 minutes)

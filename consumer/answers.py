@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import json
-from dataclasses import dataclass
-from datetime import datetime
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import assert_never
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -34,6 +35,8 @@ from consumer.replies import Patience, Replies
 log = logger(__name__)
 
 SETTLE_TIMEOUT_S = 3.0
+DAY_S = 86_400.0
+"""Older requests than that are taken for having a wrong timestamp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,22 @@ class Taken:
     message: AbstractIncomingMessage
     session: Session
     queue: str
+    received: float = field(default_factory=time.monotonic)
+    """Monotonic seconds."""
+
+    @property
+    def held_s(self) -> float:
+        """Seconds since its receipt."""
+        return time.monotonic() - self.received
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since its publish, by its timestamp; since its receipt where that cannot be."""
+        held, published = self.held_s, self.delivery.timestamp
+        if published is None:
+            return held
+        age = (datetime.now(tz=UTC) - published.replace(tzinfo=UTC)).total_seconds()
+        return age if held <= age <= DAY_S else held
 
     def alive(self) -> bool:
         """Whether its answer is ours to give; else the broker brings it again.
@@ -99,7 +118,15 @@ class Answers:
             redelivered=taken.delivery.redelivered,
         )
         if end != "forgotten":
-            await settle(taken, requeue=settlement.settle == "requeue")
+            await self.settle(taken, requeue=settlement.settle == "requeue")
+        if end == "confirmed" and settlement.reply != "none":
+            self._metrics.request_duration_seconds.observe(taken.age_s)
+
+    async def settle(self, taken: Taken, *, requeue: bool) -> None:
+        """Ack or give back, and count which it was."""
+        settled_by = await _settle(taken, requeue=requeue)
+        self._metrics.settlements.labels(settled_by).inc()
+        self._metrics.ack_age_seconds.observe(taken.held_s)
 
     async def _park(self, taken: Taken, outcome: Outcome, patience: Patience) -> str:
         reason = outcome.reason if isinstance(outcome, Unanswerable) else "poison"
@@ -132,7 +159,7 @@ class Answers:
                 assert_never(outcome)
         await self.note(delivery, job_id, published)
         end = "forgotten" if published is None else published.value
-        self._metrics.replies.labels(end).inc()
+        self._metrics.replies.labels(SETTLEMENT[type(outcome)].reply, end).inc()
         return end
 
 
@@ -142,8 +169,8 @@ def address(delivery: Delivery) -> str:
     return hashlib.sha256(pair.encode()).hexdigest()
 
 
-async def settle(taken: Taken, *, requeue: bool) -> None:
-    """Ack, or give back. On a dead link it is forgotten: the redelivery is answered instead."""
+async def _settle(taken: Taken, *, requeue: bool) -> str:
+    """Ack, or give back; returns which, or `forgotten`: the redelivery is answered instead."""
     try:
         async with asyncio.timeout(SETTLE_TIMEOUT_S):
             message = taken.message
@@ -154,6 +181,9 @@ async def settle(taken: Taken, *, requeue: bool) -> None:
         taken.session.lose("a settlement did not go out")
     except LINK_ERRORS as error:
         log.info("settlement_forgotten", problem=str(error))
+    else:
+        return "requeue" if requeue else "ack"
+    return "forgotten"
 
 
 def _code(outcome: Outcome) -> str | None:

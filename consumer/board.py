@@ -28,6 +28,8 @@ from consumer.intake import Intake
 from consumer.keeper import Keeper
 from consumer.metrics import Metrics
 
+_WITH_MODEL = {GpuState.READY, GpuState.BUSY}
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -109,8 +111,15 @@ class Board:
         metrics.store_available.set(self._store_problem is None)
         metrics.consuming.set(self._taking)
         depth = snapshot.outlook.depth
+        metrics.draining.set(self.phase is Phase.DRAINING)
+        metrics.broker_connected.set(self._shown.broker.connected)
+        gpu = self._shown.gpu
+        metrics.model_loaded.set(gpu.ready is not None and gpu.state in _WITH_MODEL)
+        metrics.show_gpu(snapshot.page["gpu"])
         metrics.queue_waiting.set(math.nan if depth is None else depth.waiting)
         metrics.queue_consumers.set(math.nan if depth is None else depth.consumers)
+        wait_s = snapshot.page["queue"]["estimated_wait_s"]
+        metrics.estimated_wait_seconds.set(math.nan if wait_s is None else wait_s)
         metrics.tasks.set(len(asyncio.all_tasks()))
         for reason, count in self._shown.gpu.restarts.items():
             metrics.child_restarts.labels(reason).inc(count - self._counted.get(reason, 0))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -68,6 +69,8 @@ class Flight:
     on_gpu: bool = False
     step: int | None = None
     """Denoising steps done, of the attempt of the moment."""
+    step_since: float = 0.0
+    """Monotonic seconds at which the step of the moment began."""
     outcome: "asyncio.Future[Outcome]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -199,6 +202,8 @@ class Flights:
                 log.info("caller_gone", job_id=flight.job.id, reply_to=reply_to)
                 flight.callers.discard(reply_to)
         if not flight.callers:
+            if flight.stop.cause is None:
+                self._crew.metrics.abandoned.labels(str(flight.on_gpu).lower()).inc()
             _stop(flight, StopCause.ABANDONED)
 
     # ------------------------------------------------------------ fly
@@ -270,7 +275,7 @@ class Flights:
     async def _run(self, flight: Flight, begun: Started) -> Outcome:
         """Draw a job that is ours, and write its end down before anybody is told."""
         job, crew = flight.job, self._crew
-        steps = job.drawing.forwards
+        steps, size = job.drawing.forwards, (job.drawing.width, job.drawing.height)
         await self._look_for_callers(flight)
 
         def on_start() -> None:
@@ -281,10 +286,14 @@ class Flights:
 
         def on_step(step: int, steps: int) -> None:
             flight.step = step
+            now = time.monotonic()
+            crew.metrics.step(step, size, now - flight.step_since)
+            flight.step_since = now
             crew.events.tell(job.id, "step", step, steps)
 
         outcome = await crew.runner.execute(job, begun, flight.stop, on_start, on_step)
-        counts = await crew.store.finish(job.id, outcome)
+        with crew.metrics.stage("store"):
+            counts = await crew.store.finish(job.id, outcome)
         log.info("ended", job_id=job.id, outcome=type(outcome).__name__.lower(), counts=counts)
         self._tell(job, outcome)
         return outcome

@@ -171,7 +171,8 @@ class Intake:
 
     async def _decide(self, taken: Taken) -> tuple[str, Outcome]:
         try:
-            decision = admit(taken.delivery, datetime.now(tz=UTC), self._desk.limits)
+            with self._desk.metrics.stage("validate"):
+                decision = admit(taken.delivery, datetime.now(tz=UTC), self._desk.limits)
         except Exception:
             # A defect of ours costs one answer, not the consumer.
             log.exception("admission_broke", body_bytes=len(taken.delivery.body))

@@ -129,7 +129,7 @@ class Runner:
                 self._after_failure(turn, error)
             else:
                 if turn.stop.cause in {None, StopCause.SHUTDOWN}:
-                    self._metrics.gpu_useful.inc(frame.gpu_seconds)
+                    self._metrics.gpu_useful_seconds.inc(frame.gpu_seconds)
                     return await self._finish(turn.job, turn.begun.attempt, frame)
                 self._account_for_stop(turn, frame.gpu_seconds)
                 return stopped(turn.stop.cause)
@@ -155,6 +155,7 @@ class Runner:
         """Let it be tried once more, or raise it again."""
         wasted_by = error.code if error.code in _SOFT else "failed"
         self._metrics.waste(wasted_by, error.gpu_seconds)
+        self._metrics.out_of_memory.inc(error.code == "out_of_memory")
         if error.code not in _SOFT or not turn.retries:
             raise error
         turn.retries -= 1

@@ -5,6 +5,8 @@ import contextlib
 import re
 import secrets
 import signal
+import time
+from collections import deque
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -15,7 +17,7 @@ from consumer import VERSION, guard, topology
 from consumer.admission import Limits
 from consumer.answers import Answers
 from consumer.board import Board, Facts, Floor, Shown
-from consumer.connection import Broker, Session
+from consumer.connection import Broker, Loss, Session
 from consumer.control import Control
 from consumer.depth import Gauge
 from consumer.errors import EXIT_CONFIG, EXIT_TEMPORARY, StartRefusedError
@@ -54,6 +56,8 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 SNAPSHOT_EVERY_S = 0.25
+LAGS_KEPT = 60
+"""15 s of them: at the usual pace of scrapes none is missed."""
 GATE_EVERY_S = 1.0
 STORE_OPEN_EVERY_S = 2.0
 GIVE_BACK_S = 10.0
@@ -87,6 +91,8 @@ class Service:
         self._board = Board(shown, self._metrics, facts)
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
+        self._lag_s = 0.0
+        """The event loop's, at the most, over the last LAGS_KEPT beats."""
         face = self._face()
         app = application(face, _rules(settings))
         self._http = HttpServer(settings.host, settings.port, app, face.close)
@@ -96,6 +102,9 @@ class Service:
         exit_code = 0
         guard.install()
         self._metrics.build.info({"version": VERSION})
+        self._metrics.concurrency_limit.set(self._settings.max_concurrent)
+        self._metrics.queue_bound.set(self._settings.max_queue_size)
+        self._metrics.loop_lag_seconds.set_function(self._loop_lag_s)
         self._catch_signals()
         try:
             port = self._http.start()
@@ -190,7 +199,7 @@ class Service:
         """Make the parts that see to requests, and have them attached to every session."""
         settings, metrics, keeper = self._settings, self._metrics, self._keeper
         limits = _limits(settings, ready)
-        replies = Replies(self._broker, settings.max_reply_bytes)
+        replies = Replies(self._broker, settings.max_reply_bytes, metrics)
         answers = Answers(replies, keeper, metrics)
         style = Style(settings.worker_name, settings.embed_metadata)
         runner = Runner(self._gpu, keeper, metrics, style)
@@ -308,12 +317,21 @@ class Service:
 
     # ------------------------------------------------------------ show
 
+    def _loop_lag_s(self) -> float:
+        """Return how late the event loop is; asked in the HTTP thread, so while it stands too."""
+        standing = time.monotonic() - self._board.snapshot.beat - SNAPSHOT_EVERY_S
+        return max(self._lag_s, standing, 0.0)
+
     async def _beat(self) -> None:
+        lags: deque[float] = deque(maxlen=LAGS_KEPT)
         while True:
             if not self._http.running:
                 raise RuntimeError("the HTTP thread has ended")
             self._board.refresh()
+            due = time.monotonic() + SNAPSHOT_EVERY_S
             await asyncio.sleep(SNAPSHOT_EVERY_S)
+            lags.append(time.monotonic() - due)
+            self._lag_s = max(lags)
 
     def _outlook(self) -> Outlook:
         return self._board.snapshot.outlook
@@ -325,10 +343,18 @@ class Service:
 
     def _broker_changed(self) -> None:
         if not self._broker.connected:
-            self._metrics.reconnects.inc()
+            self._count_loss()
         self._changed()
 
+    def _count_loss(self) -> None:
+        loss = self._broker.lost_by
+        if loss is not None:
+            self._metrics.reconnects.labels(loss.value).inc()
+            self._metrics.server_cancels.inc(loss is Loss.SERVER_CANCEL)
+
     def _gpu_changed(self, note: str) -> None:
+        if self._gpu.ready is not None:
+            self._metrics.show_model(self._gpu.ready)
         if note:
             self._board.gpu_note = note
             log.info("gpu", state=self._gpu.state.value, note=note)
