@@ -15,6 +15,7 @@ import orjson
 import pybase64
 from aio_pika import DeliveryMode
 
+from consumer import tracing
 from consumer.admission import Accept, Delivery
 from consumer.connection import Broker, BrokerBrokeError, LinkLostError, Published
 from consumer.errors import Fault
@@ -200,7 +201,8 @@ class Replies:
             log.warning("reply_impossible", reply_to=reply_to)
             return Published.REFUSED
         # On 3.10 and 4.0 a mandatory direct reply comes back although it was delivered.
-        return await self._until_told(reply_to, message, patience, mandatory=not direct)
+        with tracing.publishing(direct):
+            return await self._until_told(reply_to, message, patience, mandatory=not direct)
 
     def _count_break(self, reply_to: str) -> None:
         """Remember a suspect. All that were in flight on the connection are, for a while."""
