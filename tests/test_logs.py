@@ -36,7 +36,7 @@ def told(monkeypatch):
     def read(log_format="json", **options):
         monkeypatch.setattr(sys, "stderr", stream)
         logs.configure(log_format, "info", **options)
-        return lambda: stream.getvalue()
+        return stream.getvalue
 
     yield read
     logging.captureWarnings(capture=False)

@@ -27,10 +27,24 @@ STAGES = {"validate", "store", "generate", "encode", "publish"}
 ON_GPU = {"text_encode", "denoise", "vae_decode"}
 
 
+class Exporter(InMemorySpanExporter):
+    """Spans in memory, whose arrival can be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.news = threading.Condition()
+
+    def export(self, spans):
+        with self.news:
+            exported = super().export(spans)
+            self.news.notify_all()
+        return exported
+
+
 @pytest.fixture(scope="session")
 def exporter():
-    """Spans of this process, in memory; a provider can be set once only."""
-    exporter = InMemorySpanExporter()
+    """Spans of this process; a provider can be set once only."""
+    exporter = Exporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
@@ -45,6 +59,7 @@ def spans(exporter):
     def finished(name=None):
         return [span for span in exporter.get_finished_spans() if name in {None, span.name}]
 
+    finished.news = exporter.news
     return finished
 
 
@@ -79,9 +94,12 @@ async def requester(channel):
 
 async def ended(spans, name, count=1):
     """Return the spans of this name once there are as many: the last ends after the reply."""
-    async with asyncio.timeout(60):
-        while len(spans(name)) < count:
-            await asyncio.sleep(0.01)
+
+    def wait():
+        with spans.news:
+            assert spans.news.wait_for(lambda: len(spans(name)) >= count, 60), spans()
+
+    await asyncio.to_thread(wait)
     return spans(name)
 
 
