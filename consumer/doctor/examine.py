@@ -78,11 +78,9 @@ class _Looks:
         self.model = Asked(lambda: model.look(settings.model, settings.model_revision), LOOK_S)
         self.store = Asked(lambda: store.look(settings.store), LOOK_S)
         self.broker = Asked(lambda: broker.look(url, "consumer", most), BROKER_S)
-        self.http_user = (
-            None
-            if http is None
-            else Asked(lambda: broker.look(http.get_secret_value(), "http", most), BROKER_S)
-        )
+        # Where the HTTP face has no user of its own, ours has to do its work as well.
+        http_url = url if http is None else http.get_secret_value()
+        self.http_user = Asked(lambda: broker.look(http_url, "http", most), BROKER_S)
         self.managed = (
             None
             if managed is None
@@ -135,8 +133,8 @@ def _of_broker(looks: _Looks) -> Iterator[tuple[str, Judge]]:
     settings, found, http_user = looks.settings, looks.broker, looks.http_user
     yield "broker", lambda: broker_verdicts.judge_broker(found.answer())
     yield "rights", lambda: broker_verdicts.judge_rights(found.answer())
-    if http_user is not None:
-        yield "http_user", lambda: _judge_user(http_user)
+    own = settings.http_amqp_url is not None
+    yield "http_user", lambda: _judge_user(http_user.answer(), own=own)
     yield "topology", lambda: _judge_topology(looks)
     if looks.managed is not None:
         managed = looks.managed
@@ -149,9 +147,9 @@ def _of_broker(looks: _Looks) -> Iterator[tuple[str, Judge]]:
     yield "clock", lambda: place_verdicts.judge_clock(_clocks(looks))
 
 
-def _judge_user(asked: Asked[broker.BrokerFound]) -> Verdict:
-    found = asked.answer()
-    if found.lock is not None:
+def _judge_user(found: broker.BrokerFound, *, own: bool) -> Verdict:
+    """Judge who does the work of the HTTP face; what shuts everybody out is told once."""
+    if own and found.lock is not None:
         return broker_verdicts.judge_broker(found, "http_user")
     return broker_verdicts.judge_rights(found, "http_user")
 
