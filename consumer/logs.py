@@ -1,6 +1,7 @@
 """The logs: structlog for ours and the libraries' records alike, JSON unless on a terminal."""
 
 import contextlib
+import functools
 import logging
 import re
 import sys
@@ -47,14 +48,16 @@ class Scrubber:
             text = self._known.sub(HIDDEN, text)
         if "://" in text:
             text = _IN_URLS.sub(rf"\g<head>:{HIDDEN}@", text)
-        return _IN_HEADERS.sub(rf"\g<head> {HIDDEN}", text)
+        if " " in text:
+            text = _IN_HEADERS.sub(rf"\g<head> {HIDDEN}", text)
+        return text
 
     def value(self, value: object, name: str = "") -> object:
         """Return a value as it may be told under this name, whatever it is made of."""
         match value:
             case None | bool() | int() | float():
                 return value
-            case _ if _SECRET_NAMES.search(name):
+            case _ if _names_a_secret(name):
                 return HIDDEN
             case str():
                 return self.text(value)
@@ -64,6 +67,11 @@ class Scrubber:
                 return [self.value(inner) for inner in value]
             case _:
                 return self.text(repr(value))
+
+
+@functools.lru_cache(maxsize=1000)
+def _names_a_secret(name: str) -> bool:
+    return _SECRET_NAMES.search(name) is not None
 
 
 def secrets_in(settings: BaseModel) -> list[str]:
