@@ -6,10 +6,11 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 from aio_pika.abc import AbstractIncomingMessage
 
+from consumer import tracing
 from consumer.admission import Delivery
 from consumer.connection import LINK_ERRORS, Published, Session, while_alive
 from consumer.errors import Fault
@@ -28,7 +29,7 @@ from consumer.job import (
     Unanswerable,
 )
 from consumer.keeper import Keeper
-from consumer.logs import logger
+from consumer.logs import logger, noted
 from consumer.metrics import Metrics
 from consumer.replies import Patience, Replies
 
@@ -107,15 +108,19 @@ class Answers:
         if settlement.reply != "none" and taken.delivery.reply_to and end != "forgotten":
             end = await self._reply(taken, job_id, outcome, patience)
         if end != "forgotten":
-            self._metrics.requests.labels(type(outcome).__name__.lower()).inc()
+            self._metrics.requests.labels(_name(outcome)).inc()
+        code = _code(outcome)
+        tracing.tell_end(job_id, _name(outcome), code)
         log.info(
             "settled",
             job_id=job_id or None,
             correlation_id=taken.delivery.correlation_id,
-            outcome=type(outcome).__name__.lower(),
-            code=_code(outcome),
+            outcome=_name(outcome),
+            code=code,
             reply=end,
             redelivered=taken.delivery.redelivered,
+            held_s=round(taken.held_s, 4),
+            **{**noted(), **_of_picture(outcome)},
         )
         if end != "forgotten":
             await self.settle(taken, requeue=settlement.settle == "requeue")
@@ -186,6 +191,33 @@ async def _settle(taken: Taken, *, requeue: bool) -> str:
     return "forgotten"
 
 
+def _name(outcome: Outcome) -> str:
+    return type(outcome).__name__.lower()
+
+
 def _code(outcome: Outcome) -> str | None:
     fault = getattr(outcome, "fault", None)
     return fault.code.value if isinstance(fault, Fault) else None
+
+
+def _of_picture(outcome: Outcome) -> dict[str, Any]:
+    """Return what the log tells of a picture; times in seconds, sides in pixels."""
+    if not isinstance(outcome, Succeeded):
+        return {}
+    told = outcome.facts
+    return {
+        "attempt": told.attempt,
+        "replayed": told.replayed,
+        "size": f"{told.width}x{told.height}",
+        "format": told.format,
+        "bytes": len(outcome.image),
+        "seed": told.seed,
+        "forwards": told.forwards,
+        "model": told.model,
+        "worker": told.worker,
+        "queued_s": told.timings.queued,
+        "generation_s": told.generation_time,
+        "stages": told.timings.model_dump(exclude={"queued"}),
+        # The log takes it out again, unless prompts are to be told.
+        "prompt": told.prompt,
+    }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import assert_never
 
+from consumer import tracing
 from consumer.admission import Delivery
 from consumer.errors import Fault
 from consumer.events import Events
@@ -23,7 +24,7 @@ from consumer.job import (
     Succeeded,
 )
 from consumer.keeper import Keeper
-from consumer.logs import logger
+from consumer.logs import logger, note
 from consumer.metrics import Metrics
 from consumer.presence import Presence
 from consumer.runner import Runner, Stop, StopCause, stopped
@@ -172,6 +173,8 @@ class Flights:
 
     async def _join(self, flight: Flight, job: Job, delivery: Delivery) -> Outcome:
         self._crew.metrics.joins.inc()
+        note(joined=True)
+        tracing.tell(joined=True)
         log.info("joined", job_id=job.id)
         flight.callers.add(delivery.reply_to or "")
         flight.deadline = max(flight.deadline, job.deadline)
@@ -246,7 +249,8 @@ class Flights:
         Returns Elsewhere if the flight was stopped meanwhile.
         """
         job, store = flight.job, self._crew.store
-        begun = await store.begin(job, redelivered=redelivered)
+        with tracing.stage("store", operation="begin"):
+            begun = await store.begin(job, redelivered=redelivered)
         if isinstance(begun, Elsewhere):
             self._crew.metrics.joins.inc()
             log.info("joined_elsewhere", job_id=job.id, owner=begun.owner)
@@ -276,6 +280,7 @@ class Flights:
         """Draw a job that is ours, and write its end down before anybody is told."""
         job, crew = flight.job, self._crew
         steps, size = job.drawing.forwards, (job.drawing.width, job.drawing.height)
+        note(attempt=begun.attempt)
         await self._look_for_callers(flight)
 
         def on_start() -> None:
@@ -292,7 +297,7 @@ class Flights:
             crew.events.tell(job.id, "step", step, steps)
 
         outcome = await crew.runner.execute(job, begun, flight.stop, on_start, on_step)
-        with crew.metrics.stage("store"):
+        with crew.metrics.stage("store"), tracing.stage("store", operation="finish"):
             counts = await crew.store.finish(job.id, outcome)
         log.info("ended", job_id=job.id, outcome=type(outcome).__name__.lower(), counts=counts)
         self._tell(job, outcome)

@@ -15,6 +15,7 @@ import orjson
 import pybase64
 from aio_pika import DeliveryMode
 
+from consumer import tracing
 from consumer.admission import Accept, Delivery
 from consumer.connection import Broker, BrokerBrokeError, LinkLostError, Published
 from consumer.errors import Fault
@@ -203,7 +204,7 @@ class Replies:
             return Published.REFUSED
         # On 3.10 and 4.0 a mandatory direct reply comes back although it was delivered.
         self._metrics.reply_bytes.observe(len(message.body))
-        with self._metrics.stage("publish"):
+        with self._metrics.stage("publish"), tracing.publishing(direct):
             return await self._until_told(reply_to, message, patience, mandatory=not direct)
 
     def _count_break(self, reply_to: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from yarl import URL
 
-from consumer import VERSION, guard, topology
+from consumer import VERSION, guard, stacks, topology, tracing
 from consumer.admission import Limits
 from consumer.answers import Answers
 from consumer.board import Board, Facts, Floor, Shown
@@ -39,7 +39,7 @@ from consumer.http.safety import LOOPBACK_NAMES, Rules
 from consumer.http.server import HttpServer
 from consumer.intake import Desk, Intake
 from consumer.keeper import Keeper
-from consumer.logs import configure, logger
+from consumer.logs import configure, logger, secrets_in
 from consumer.metrics import Metrics
 from consumer.presence import Presence
 from consumer.provision import Provision
@@ -378,8 +378,14 @@ async def _unmissed(work: Coroutine[Any, Any, None]) -> None:
 
 def serve(settings: Settings) -> int:
     """Run a service until a signal. Returns the exit code."""
-    configure(settings.log_format, settings.log_level)
-    return asyncio.run(_serve(settings))
+    secrets = secrets_in(settings)
+    configure(settings.log_format, settings.log_level, secrets, prompts=settings.log_prompts)
+    send_last_spans = tracing.set_up(settings.worker_name)
+    try:
+        with stacks.told_on_signal():
+            return asyncio.run(_serve(settings))
+    finally:
+        send_last_spans()
 
 
 async def _serve(settings: Settings) -> int:
