@@ -28,8 +28,6 @@ from consumer.intake import Intake
 from consumer.keeper import Keeper
 from consumer.metrics import Metrics
 
-_WITH_MODEL = {GpuState.READY, GpuState.BUSY}
-
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -113,8 +111,8 @@ class Board:
         depth = snapshot.outlook.depth
         metrics.draining.set(self.phase is Phase.DRAINING)
         metrics.broker_connected.set(self._shown.broker.connected)
-        gpu = self._shown.gpu
-        metrics.model_loaded.set(gpu.ready is not None and gpu.state in _WITH_MODEL)
+        metrics.model_loaded.set(self._loaded)
+        metrics.queue_bound.set(snapshot.page["queue"]["bound"])
         metrics.show_gpu(snapshot.page["gpu"])
         metrics.queue_waiting.set(math.nan if depth is None else depth.waiting)
         metrics.queue_consumers.set(math.nan if depth is None else depth.consumers)

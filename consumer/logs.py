@@ -147,8 +147,9 @@ def _take_all_records(handler: logging.Handler, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("aiormq", "aio_pika", "uvicorn.access"):
-        # They tell every lost connection with a traceback; the supervisor tells it in a line.
+    for noisy in ("aiormq", "aio_pika", "uvicorn.access", "uvicorn.error"):
+        # They tell every lost connection with a traceback; the supervisor tells it in a line. And
+        # uvicorn tells whatever a stranger sends; where we broke, the application says so itself.
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     # An exporter whose collector is away tells it at every try.
     logging.getLogger("opentelemetry").setLevel(logging.WARNING)

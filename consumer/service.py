@@ -103,7 +103,6 @@ class Service:
         guard.install()
         self._metrics.build.info({"version": VERSION})
         self._metrics.concurrency_limit.set(self._settings.max_concurrent)
-        self._metrics.queue_bound.set(self._settings.max_queue_size)
         self._metrics.loop_lag_seconds.set_function(self._loop_lag_s)
         self._catch_signals()
         try:
