@@ -35,7 +35,7 @@ test: ## the whole suite, set-up included
 .PHONY: check-full
 check-full: test ## the suite, and what needs Node, PostgreSQL, a browser or time besides
 	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py
-	$(MAKE) browser-check api-check asyncapi-check
+	$(MAKE) browser-check api-check rules-check asyncapi-check
 
 .PHONY: api-check
 api-check: ## 5,000 requests of schemathesis to all HTTP operations, with and without a token
@@ -44,6 +44,10 @@ api-check: ## 5,000 requests of schemathesis to all HTTP operations, with and wi
 .PHONY: browser-check
 browser-check: ## Chromium on pages that mean harm, and on /docs
 	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_browser.py
+
+.PHONY: rules-check
+rules-check: ## Prometheus' rules by promtool, and a real Prometheus on a service under load
+	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_rules.py tests/full/test_prometheus.py
 
 .PHONY: asyncapi-check
 asyncapi-check: ## the AsyncAPI document by the official parser (npm)
@@ -68,6 +72,10 @@ bench-http: ## 200 blocking HTTP callers on a queue of 20; fails where one is lo
 .PHONY: bench-encode
 bench-encode: ## milliseconds and KiB of the image codecs
 	$(PYTHON) -m bench.encode
+
+.PHONY: bench-scrape
+bench-scrape: ## milliseconds of a scrape, idle and while four jobs run; fails from 20 ms up
+	$(PYTHON) -m bench.scrape
 
 .PHONY: chaos
 chaos: ## every fault and a soak on a real broker: nothing lost, doubled or leaked (15 minutes)

@@ -196,6 +196,17 @@ def healthcheck(
 
 
 @app.command()
+def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Examine this machine, the model and the broker, and say what to do about what is wrong."""
+    try:
+        from consumer.doctor.report import run  # noqa: PLC0415
+    except ImportError as error:
+        typer.echo(f"{error}. The service is not installed: ./control.sh setup", err=True)
+        raise typer.Exit(1) from None
+    raise typer.Exit(run(as_json=as_json))
+
+
+@app.command()
 def config() -> None:
     """Check the settings and show them, without secrets."""
     for name, value in _settings().model_dump(mode="json").items():

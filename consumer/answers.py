@@ -3,12 +3,14 @@
 import asyncio
 import hashlib
 import json
-from dataclasses import dataclass
-from datetime import datetime
-from typing import assert_never
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, assert_never
 
 from aio_pika.abc import AbstractIncomingMessage
 
+from consumer import tracing
 from consumer.admission import Delivery
 from consumer.connection import LINK_ERRORS, Published, Session, while_alive
 from consumer.errors import Fault
@@ -27,13 +29,15 @@ from consumer.job import (
     Unanswerable,
 )
 from consumer.keeper import Keeper
-from consumer.logs import logger
+from consumer.logs import logger, noted
 from consumer.metrics import Metrics
 from consumer.replies import Patience, Replies
 
 log = logger(__name__)
 
 SETTLE_TIMEOUT_S = 3.0
+DAY_S = 86_400.0
+"""Older requests than that are taken for having a wrong timestamp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,22 @@ class Taken:
     message: AbstractIncomingMessage
     session: Session
     queue: str
+    received: float = field(default_factory=time.monotonic)
+    """Monotonic seconds."""
+
+    @property
+    def held_s(self) -> float:
+        """Seconds since its receipt."""
+        return time.monotonic() - self.received
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since its publish, by its timestamp; since its receipt where that cannot be."""
+        held, published = self.held_s, self.delivery.timestamp
+        if published is None:
+            return held
+        age = (datetime.now(tz=UTC) - published.replace(tzinfo=UTC)).total_seconds()
+        return age if held <= age <= DAY_S else held
 
     def alive(self) -> bool:
         """Whether its answer is ours to give; else the broker brings it again.
@@ -88,18 +108,30 @@ class Answers:
         if settlement.reply != "none" and taken.delivery.reply_to and end != "forgotten":
             end = await self._reply(taken, job_id, outcome, patience)
         if end != "forgotten":
-            self._metrics.requests.labels(type(outcome).__name__.lower()).inc()
+            self._metrics.requests.labels(_name(outcome)).inc()
+        code = _code(outcome)
+        tracing.tell_end(job_id, _name(outcome), code)
         log.info(
             "settled",
             job_id=job_id or None,
             correlation_id=taken.delivery.correlation_id,
-            outcome=type(outcome).__name__.lower(),
-            code=_code(outcome),
+            outcome=_name(outcome),
+            code=code,
             reply=end,
             redelivered=taken.delivery.redelivered,
+            held_s=round(taken.held_s, 4),
+            **{**noted(), **_of_picture(outcome)},
         )
         if end != "forgotten":
-            await settle(taken, requeue=settlement.settle == "requeue")
+            await self.settle(taken, requeue=settlement.settle == "requeue")
+        if end == "confirmed" and settlement.reply != "none":
+            self._metrics.request_duration_seconds.observe(taken.age_s)
+
+    async def settle(self, taken: Taken, *, requeue: bool) -> None:
+        """Ack or give back, and count which it was."""
+        settled_by = await _settle(taken, requeue=requeue)
+        self._metrics.settlements.labels(settled_by).inc()
+        self._metrics.ack_age_seconds.observe(taken.held_s)
 
     async def _park(self, taken: Taken, outcome: Outcome, patience: Patience) -> str:
         reason = outcome.reason if isinstance(outcome, Unanswerable) else "poison"
@@ -132,7 +164,7 @@ class Answers:
                 assert_never(outcome)
         await self.note(delivery, job_id, published)
         end = "forgotten" if published is None else published.value
-        self._metrics.replies.labels(end).inc()
+        self._metrics.replies.labels(SETTLEMENT[type(outcome)].reply, end).inc()
         return end
 
 
@@ -142,8 +174,8 @@ def address(delivery: Delivery) -> str:
     return hashlib.sha256(pair.encode()).hexdigest()
 
 
-async def settle(taken: Taken, *, requeue: bool) -> None:
-    """Ack, or give back. On a dead link it is forgotten: the redelivery is answered instead."""
+async def _settle(taken: Taken, *, requeue: bool) -> str:
+    """Ack, or give back; returns which, or `forgotten`: the redelivery is answered instead."""
     try:
         async with asyncio.timeout(SETTLE_TIMEOUT_S):
             message = taken.message
@@ -154,8 +186,38 @@ async def settle(taken: Taken, *, requeue: bool) -> None:
         taken.session.lose("a settlement did not go out")
     except LINK_ERRORS as error:
         log.info("settlement_forgotten", problem=str(error))
+    else:
+        return "requeue" if requeue else "ack"
+    return "forgotten"
+
+
+def _name(outcome: Outcome) -> str:
+    return type(outcome).__name__.lower()
 
 
 def _code(outcome: Outcome) -> str | None:
     fault = getattr(outcome, "fault", None)
     return fault.code.value if isinstance(fault, Fault) else None
+
+
+def _of_picture(outcome: Outcome) -> dict[str, Any]:
+    """Return what the log tells of a picture; times in seconds, sides in pixels."""
+    if not isinstance(outcome, Succeeded):
+        return {}
+    told = outcome.facts
+    return {
+        "attempt": told.attempt,
+        "replayed": told.replayed,
+        "size": f"{told.width}x{told.height}",
+        "format": told.format,
+        "bytes": len(outcome.image),
+        "seed": told.seed,
+        "forwards": told.forwards,
+        "model": told.model,
+        "worker": told.worker,
+        "queued_s": told.timings.queued,
+        "generation_s": told.generation_time,
+        "stages": told.timings.model_dump(exclude={"queued"}),
+        # The log takes it out again, unless prompts are to be told.
+        "prompt": told.prompt,
+    }

@@ -11,7 +11,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from consumer import job, topology
 from consumer.admission import Delivery, Limits, job_identity, unaddressable
-from consumer.answers import Answers, Taken, settle
+from consumer.answers import Answers, Taken
 from consumer.connection import LINK_ERRORS, Session
 from consumer.errors import Fault
 from consumer.flights import Flights
@@ -110,7 +110,7 @@ class Expired:
             told = await self._replies.park(delivery, "internal", patience) is not None
         if not told:
             return
-        await settle(taken, requeue=False)
+        await self._answers.settle(taken, requeue=False)
 
     async def _tell(self, delivery: Delivery, why: str, patience: Patience) -> bool:
         """Answer, or park what cannot be answered; False if it was forgotten meanwhile."""
@@ -131,6 +131,7 @@ class Expired:
                 return False
             await self._answers.note(delivery, job_id, told)
             self._metrics.errors.labels(fault.code.value).inc()
+            self._metrics.replies.labels("error", told.value).inc()
         log.info("dead_letter_answered", job_id=job_id, code=fault.code.value)
         return True
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import assert_never
 
+from consumer import tracing
 from consumer.admission import Delivery
 from consumer.errors import Fault
 from consumer.events import Events
@@ -22,7 +24,7 @@ from consumer.job import (
     Succeeded,
 )
 from consumer.keeper import Keeper
-from consumer.logs import logger
+from consumer.logs import logger, note
 from consumer.metrics import Metrics
 from consumer.presence import Presence
 from consumer.runner import Runner, Stop, StopCause, stopped
@@ -68,6 +70,8 @@ class Flight:
     on_gpu: bool = False
     step: int | None = None
     """Denoising steps done, of the attempt of the moment."""
+    step_since: float = 0.0
+    """Monotonic seconds at which the step of the moment began."""
     outcome: "asyncio.Future[Outcome]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -169,6 +173,8 @@ class Flights:
 
     async def _join(self, flight: Flight, job: Job, delivery: Delivery) -> Outcome:
         self._crew.metrics.joins.inc()
+        note(joined=True)
+        tracing.tell(joined=True)
         log.info("joined", job_id=job.id)
         flight.callers.add(delivery.reply_to or "")
         flight.deadline = max(flight.deadline, job.deadline)
@@ -199,6 +205,8 @@ class Flights:
                 log.info("caller_gone", job_id=flight.job.id, reply_to=reply_to)
                 flight.callers.discard(reply_to)
         if not flight.callers:
+            if flight.stop.cause is None:
+                self._crew.metrics.abandoned.labels(str(flight.on_gpu).lower()).inc()
             _stop(flight, StopCause.ABANDONED)
 
     # ------------------------------------------------------------ fly
@@ -241,7 +249,8 @@ class Flights:
         Returns Elsewhere if the flight was stopped meanwhile.
         """
         job, store = flight.job, self._crew.store
-        begun = await store.begin(job, redelivered=redelivered)
+        with tracing.stage("store", operation="begin"):
+            begun = await store.begin(job, redelivered=redelivered)
         if isinstance(begun, Elsewhere):
             self._crew.metrics.joins.inc()
             log.info("joined_elsewhere", job_id=job.id, owner=begun.owner)
@@ -270,7 +279,8 @@ class Flights:
     async def _run(self, flight: Flight, begun: Started) -> Outcome:
         """Draw a job that is ours, and write its end down before anybody is told."""
         job, crew = flight.job, self._crew
-        steps = job.drawing.forwards
+        steps, size = job.drawing.forwards, (job.drawing.width, job.drawing.height)
+        note(attempt=begun.attempt)
         await self._look_for_callers(flight)
 
         def on_start() -> None:
@@ -281,10 +291,14 @@ class Flights:
 
         def on_step(step: int, steps: int) -> None:
             flight.step = step
+            now = time.monotonic()
+            crew.metrics.step(step, size, now - flight.step_since)
+            flight.step_since = now
             crew.events.tell(job.id, "step", step, steps)
 
         outcome = await crew.runner.execute(job, begun, flight.stop, on_start, on_step)
-        counts = await crew.store.finish(job.id, outcome)
+        with crew.metrics.stage("store"), tracing.stage("store", operation="finish"):
+            counts = await crew.store.finish(job.id, outcome)
         log.info("ended", job_id=job.id, outcome=type(outcome).__name__.lower(), counts=counts)
         self._tell(job, outcome)
         return outcome

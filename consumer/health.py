@@ -9,6 +9,9 @@ from consumer.gpu.process import GpuState
 
 LOOP_STALL_S = 15.0
 """The event loop is dead if it has not shown itself for so long."""
+WATCH_GRACE_S = 5.0
+"""The watch over the GPU process has failed if a verdict of its is late by so much: the alarm it is
+set on rings in milliseconds on a loop that runs."""
 
 
 class Phase(StrEnum):
@@ -37,6 +40,8 @@ class Vitals:
     store_problem: str | None
     """Why the store cannot be written; None if it can."""
     gpu_note: str
+    hang: str | None = None
+    """Which job the GPU process hung in, and since when; None once another one is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,8 @@ def _of_gpu(vitals: Vitals) -> Health | None:
         note = f"The GPU fails again and again: {vitals.gpu_note}."
         return Health("fail", "failed", note, ready=False)
     if not vitals.loaded:
-        note = vitals.gpu_note or "the GPU process starts"
+        parts = (vitals.hang, vitals.gpu_note or "the GPU process starts")
+        note = "; ".join(part for part in parts if part)
         status: Literal["warn", "fail"] = "warn" if vitals.phase is Phase.STARTING else "fail"
         return Health(status, "loading", f"Loading the model: {note}.", ready=False)
     return None
@@ -97,8 +103,36 @@ class Snapshot:
     """For the forecasts of jobs."""
     beat: float
     """Monotonic seconds at which the event loop made it."""
+    been_ready: bool = False
+    """It was ready at least once since the start."""
+    watch: "WatchDue | None" = None
+    """What the watch over the GPU process owes; None while there is nothing to watch."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchDue:
+    """A verdict that the watch over the GPU process will have to give."""
+
+    at: float
+    """Monotonic seconds by which the process was heard of, or was called hung."""
+    what: str
+    """What it does meanwhile, as the middle of a sentence."""
+
+
+def standstill(snapshot: Snapshot, now: float) -> str | None:
+    """Return why only a new start can help, as a sentence; None while all moves.
+
+    The broker plays no part in it, nor a GPU process that hangs: one that watches over it sees to
+    that. This is about those who watch.
+    """
+    if now - snapshot.beat >= LOOP_STALL_S:
+        return f"The event loop has stood still for {now - snapshot.beat:.0f} s."
+    watch = snapshot.watch
+    if watch is not None and now - watch.at >= WATCH_GRACE_S:
+        return f"The watch over the GPU process is {now - watch.at:.0f} s late, {watch.what}."
+    return None
 
 
 def alive(snapshot: Snapshot, now: float) -> bool:
-    """Whether the event loop has shown itself lately; the broker plays no part in it."""
-    return now - snapshot.beat < LOOP_STALL_S
+    """Whether the service can go on without a new start."""
+    return standstill(snapshot, now) is None

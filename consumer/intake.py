@@ -10,12 +10,13 @@ from uuid import uuid4
 
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
+from consumer import tracing
 from consumer.admission import Delivery, Limits, NobodyToTell, Refusal, admit
 from consumer.answers import SETTLE_TIMEOUT_S, Answers, Taken
 from consumer.connection import LINK_ERRORS, Session, while_alive
 from consumer.flights import DEFECT, Flights
 from consumer.job import AnsweredBefore, Failed, GivenBack, Job, Outcome, Refused, Unanswerable
-from consumer.logs import logger
+from consumer.logs import about, logger, note
 from consumer.metrics import Metrics
 from consumer.topology import REQUESTS
 
@@ -155,23 +156,31 @@ class Intake:
         in_hand.deliveries += 1
         in_hand.idle.clear()
         metrics.in_progress.set(in_hand.deliveries)
-        log.debug("taken", redelivered=taken.delivery.redelivered)
         try:
-            job_id, outcome = await self._decide(taken)
-            if isinstance(outcome, GivenBack):
-                # It would come straight back to us: take nothing until all is well again.
-                await self.stop_taking()
-            nacks_until = datetime.now(tz=UTC) + FULL_QUEUE_PATIENCE
-            await self._desk.answers.give(taken, job_id, outcome, nacks_until)
+            with (
+                tracing.processing(taken.message, REQUESTS),
+                about(tracing.trace_id(taken.delivery.headers)),
+            ):
+                await self._see_to(taken)
         finally:
             in_hand.deliveries -= 1
             metrics.in_progress.set(in_hand.deliveries)
             if not in_hand.deliveries:
                 in_hand.idle.set()
 
+    async def _see_to(self, taken: Taken) -> None:
+        log.debug("taken", redelivered=taken.delivery.redelivered)
+        job_id, outcome = await self._decide(taken)
+        if isinstance(outcome, GivenBack):
+            # It would come straight back to us: take nothing until all is well again.
+            await self.stop_taking()
+        nacks_until = datetime.now(tz=UTC) + FULL_QUEUE_PATIENCE
+        await self._desk.answers.give(taken, job_id, outcome, nacks_until)
+
     async def _decide(self, taken: Taken) -> tuple[str, Outcome]:
         try:
-            decision = admit(taken.delivery, datetime.now(tz=UTC), self._desk.limits)
+            with self._desk.metrics.stage("validate"), tracing.stage("validate"):
+                decision = admit(taken.delivery, datetime.now(tz=UTC), self._desk.limits)
         except Exception:
             # A defect of ours costs one answer, not the consumer.
             log.exception("admission_broke", body_bytes=len(taken.delivery.body))
@@ -186,6 +195,7 @@ class Intake:
             case Refusal():
                 return job_id, await self._refuse(decision)
             case Job() as job if self._may_take:
+                note(waited_s=round((datetime.now(tz=UTC) - job.published).total_seconds(), 3))
                 return job_id, await self._desk.flights.outcome(job, delivery)
             case Job():
                 return job_id, GivenBack()

@@ -46,6 +46,8 @@ class Provision:
         self._queues = topology.queues(max_queue_size)
         self._vhost = vhost
         self._management_url = management_url
+        self.bound: int | None = None
+        """Of the live queue of requests, as the management API told last; None where it did not."""
 
     async def apply(self, connection: AbstractConnection) -> list[str]:
         """Bring the broker as near to the table as the mode allows; return what differs still.
@@ -138,6 +140,7 @@ class Provision:
             live = await asyncio.to_thread(_get_queues, management_url, self._vhost)
         except API_ERRORS as error:
             return [f"The management API cannot be read ({error}): limits were not compared."]
+        self.bound = topology.live_bound(live.get(topology.REQUESTS, {}))
         return [
             sentence
             for queue in self._queues

@@ -15,11 +15,13 @@ import orjson
 import pybase64
 from aio_pika import DeliveryMode
 
+from consumer import tracing
 from consumer.admission import Accept, Delivery
 from consumer.connection import Broker, BrokerBrokeError, LinkLostError, Published
 from consumer.errors import Fault
 from consumer.job import Succeeded
 from consumer.logs import logger
+from consumer.metrics import Metrics
 from consumer.presence import DIRECT_REPLY_TO, is_forged
 from consumer.topology import PARKING
 from schemas.errors import ErrorCode
@@ -131,9 +133,10 @@ def _message(
 class Replies:
     """Publishes answers; each try waits for the broker's word."""
 
-    def __init__(self, broker: Broker, max_reply_bytes: int) -> None:
+    def __init__(self, broker: Broker, max_reply_bytes: int, metrics: Metrics) -> None:
         self._broker = broker
         self._max_reply_bytes = max_reply_bytes
+        self._metrics = metrics
         self._breaks: Counter[str] = Counter()
 
     async def send_result(
@@ -200,7 +203,9 @@ class Replies:
             log.warning("reply_impossible", reply_to=reply_to)
             return Published.REFUSED
         # On 3.10 and 4.0 a mandatory direct reply comes back although it was delivered.
-        return await self._until_told(reply_to, message, patience, mandatory=not direct)
+        self._metrics.reply_bytes.observe(len(message.body))
+        with self._metrics.stage("publish"), tracing.publishing(direct):
+            return await self._until_told(reply_to, message, patience, mandatory=not direct)
 
     def _count_break(self, reply_to: str) -> None:
         """Remember a suspect. All that were in flight on the connection are, for a while."""

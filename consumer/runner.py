@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from consumer import VERSION
+from consumer import VERSION, tracing
 from consumer.errors import Fault
 from consumer.gpu.process import (
     DrawingFailedError,
@@ -35,7 +35,7 @@ from consumer.job import (
     Succeeded,
 )
 from consumer.keeper import Keeper
-from consumer.logs import logger
+from consumer.logs import logger, note
 from consumer.metrics import Metrics
 from consumer.store import CANCELLED_FAULT, Started
 from schemas.errors import ErrorCode, Problem
@@ -118,9 +118,11 @@ class Runner:
         while not turn.stop.requested.is_set():
             command = _command(turn.job, tiled=turn.tiled)
             try:
-                frame = await self._gpu.generate(
-                    command, turn.on_step, turn.stop.requested, turn.on_start
-                )
+                with tracing.stage("generate"):
+                    frame = await self._gpu.generate(
+                        command, turn.on_step, turn.stop.requested, turn.on_start
+                    )
+                    tracing.stages(frame.seconds, frame.started)
             except (GpuDiedError, GpuTimeoutError) as error:
                 ended = await self._after_death(turn, error)
                 if ended is not None:
@@ -129,7 +131,7 @@ class Runner:
                 self._after_failure(turn, error)
             else:
                 if turn.stop.cause in {None, StopCause.SHUTDOWN}:
-                    self._metrics.gpu_useful.inc(frame.gpu_seconds)
+                    self._metrics.gpu_useful_seconds.inc(frame.gpu_seconds)
                     return await self._finish(turn.job, turn.begun.attempt, frame)
                 self._account_for_stop(turn, frame.gpu_seconds)
                 return stopped(turn.stop.cause)
@@ -142,6 +144,7 @@ class Runner:
         died = isinstance(error, GpuDiedError)
         self._metrics.waste("died" if died else "hung", error.gpu_seconds)
         turn.deaths = await self._store.count_death(turn.job.id, turn.deaths)
+        note(deaths=turn.deaths)
         log.warning("gpu_lost", job_id=turn.job.id, deaths=turn.deaths, problem=str(error))
         if turn.deaths >= MAX_DEATHS:
             return Poison(_poison(error))
@@ -155,6 +158,7 @@ class Runner:
         """Let it be tried once more, or raise it again."""
         wasted_by = error.code if error.code in _SOFT else "failed"
         self._metrics.waste(wasted_by, error.gpu_seconds)
+        self._metrics.out_of_memory.inc(error.code == "out_of_memory")
         if error.code not in _SOFT or not turn.retries:
             raise error
         turn.retries -= 1
@@ -172,9 +176,10 @@ class Runner:
     async def _finish(self, job: Job, attempt: int, frame: Frame) -> Succeeded:
         started = time.monotonic()
         drawing = job.drawing
-        image, sha256 = await asyncio.to_thread(
-            _encode_and_hash, frame, drawing, self._metadata(drawing, frame)
-        )
+        with tracing.stage("encode"):
+            image, sha256 = await asyncio.to_thread(
+                _encode_and_hash, frame, drawing, self._metadata(drawing, frame)
+            )
         ended = time.monotonic()
         turn = ended - frame.started
         queued = (datetime.now(tz=UTC) - job.published).total_seconds() - turn

@@ -2,42 +2,39 @@
 
 import asyncio
 import contextlib
-import re
 import secrets
 import signal
+import time
+from collections import deque
 from collections.abc import Coroutine
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from yarl import URL
 
-from consumer import VERSION, guard, topology
-from consumer.admission import Limits
+from consumer import VERSION, exits, guard, outfit, stacks, tracing
 from consumer.answers import Answers
 from consumer.board import Board, Facts, Floor, Shown
-from consumer.connection import Broker, Session
+from consumer.connection import Broker, Loss, Session
 from consumer.control import Control
 from consumer.depth import Gauge
-from consumer.errors import EXIT_CONFIG, EXIT_TEMPORARY, StartRefusedError
+from consumer.errors import StartRefusedError
 from consumer.events import Events
 from consumer.expired import Expired
 from consumer.flights import Crew, Flights
 from consumer.forecast import Outlook
 from consumer.gpu.process import (
     GpuDefunctError,
-    GpuLimits,
     GpuProcess,
     GpuStartError,
 )
-from consumer.gpu.protocol import Load, Ready
+from consumer.gpu.protocol import Ready
 from consumer.health import Phase
-from consumer.http.application import DOCUMENTS, OPEN_PATHS, application
+from consumer.http.application import application
 from consumer.http.face import Face, Surroundings
-from consumer.http.safety import LOOPBACK_NAMES, Rules
 from consumer.http.server import HttpServer
 from consumer.intake import Desk, Intake
 from consumer.keeper import Keeper
-from consumer.logs import configure, logger
+from consumer.logs import configure, logger, secrets_in
 from consumer.metrics import Metrics
 from consumer.presence import Presence
 from consumer.provision import Provision
@@ -51,9 +48,10 @@ from imagegen_client import ImageClient
 log = logger(__name__)
 
 T = TypeVar("T")
-E = TypeVar("E", bound=Exception)
 
 SNAPSHOT_EVERY_S = 0.25
+LAGS_KEPT = 60
+"""15 s of them: at the usual pace of scrapes none is missed."""
 GATE_EVERY_S = 1.0
 STORE_OPEN_EVERY_S = 2.0
 GIVE_BACK_S = 10.0
@@ -76,17 +74,23 @@ class Service:
         owner = f"{settings.worker_name}/{secrets.token_hex(8)}"
         self._store = Store(settings.store, owner)
         self._keeper = Keeper(self._store, self._changed)
-        self._gpu = GpuProcess(_load(settings), _gpu_limits(settings), self._gpu_changed)
+        self._gpu = GpuProcess(
+            outfit.load(settings), outfit.gpu_limits(settings), self._gpu_changed
+        )
         self._broker = Broker(settings.amqp_url.get_secret_value(), settings.worker_name)
         self._broker.on_change(self._broker_changed)
         shown = Shown(self._gpu, self._broker, self._keeper)
         usual = (settings.default_width, settings.default_height, settings.inference_steps)
-        facts = Facts(settings.worker_name, settings.max_concurrent, usual)
+        facts = Facts(
+            settings.worker_name, settings.max_concurrent, usual, settings.max_queue_size
+        )
         self._board = Board(shown, self._metrics, facts)
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
+        self._lag_s = 0.0
+        """The event loop's, at the most, over the last LAGS_KEPT beats."""
         face = self._face()
-        app = application(face, _rules(settings))
+        app = application(face, outfit.rules(settings))
         self._http = HttpServer(settings.host, settings.port, app, face.close)
 
     async def run(self) -> int:
@@ -94,6 +98,8 @@ class Service:
         exit_code = 0
         guard.install()
         self._metrics.build.info({"version": VERSION})
+        self._metrics.concurrency_limit.set(self._settings.max_concurrent)
+        self._metrics.loop_lag_seconds.set_function(self._loop_lag_s)
         self._catch_signals()
         try:
             port = self._http.start()
@@ -103,11 +109,11 @@ class Service:
         except* _StopError:
             pass
         except* StartRefusedError as refused:
-            exit_code = _tell_refusal(refused)
+            exit_code = exits.tell_refusal(refused)
         except* GpuStartError as failed:
-            exit_code = _tell_gpu_failure(failed)
+            exit_code = exits.tell_gpu_failure(failed)
         except* GpuDefunctError as defunct:
-            exit_code = _tell_defunct(defunct)
+            exit_code = exits.tell_defunct(defunct)
         finally:
             await self._shut()
         return exit_code
@@ -117,7 +123,7 @@ class Service:
         settings = self._settings
         around = Surroundings(
             snapshot=lambda: self._board.snapshot,
-            limits=lambda: _limits(settings, self._gpu.ready),
+            limits=lambda: outfit.limits(settings, self._gpu.ready),
             metrics=self._metrics,
         )
         # The consumer's own user may declare no queue but one that the broker names.
@@ -187,8 +193,8 @@ class Service:
     def _furnish(self, ready: Ready, events: Events, tasks: asyncio.TaskGroup) -> Floor:
         """Make the parts that see to requests, and have them attached to every session."""
         settings, metrics, keeper = self._settings, self._metrics, self._keeper
-        limits = _limits(settings, ready)
-        replies = Replies(self._broker, settings.max_reply_bytes)
+        limits = outfit.limits(settings, ready)
+        replies = Replies(self._broker, settings.max_reply_bytes, metrics)
         answers = Answers(replies, keeper, metrics)
         style = Style(settings.worker_name, settings.embed_metadata)
         runner = Runner(self._gpu, keeper, metrics, style)
@@ -258,6 +264,7 @@ class Service:
                 raise
             # We run already: what changed may change back, and there is work in hand.
             raise ConnectionError(" ".join(refused.sentences)) from refused
+        self._board.live_bound = provision.bound
         for sentence in sentences:
             log.warning("topology", problem=sentence)
 
@@ -305,12 +312,21 @@ class Service:
 
     # ------------------------------------------------------------ show
 
+    def _loop_lag_s(self) -> float:
+        """Return how late the event loop is; asked in the HTTP thread, so while it stands too."""
+        standing = time.monotonic() - self._board.snapshot.beat - SNAPSHOT_EVERY_S
+        return max(self._lag_s, standing, 0.0)
+
     async def _beat(self) -> None:
+        lags: deque[float] = deque(maxlen=LAGS_KEPT)
         while True:
             if not self._http.running:
                 raise RuntimeError("the HTTP thread has ended")
             self._board.refresh()
+            due = time.monotonic() + SNAPSHOT_EVERY_S
             await asyncio.sleep(SNAPSHOT_EVERY_S)
+            lags.append(time.monotonic() - due)
+            self._lag_s = max(lags)
 
     def _outlook(self) -> Outlook:
         return self._board.snapshot.outlook
@@ -322,10 +338,18 @@ class Service:
 
     def _broker_changed(self) -> None:
         if not self._broker.connected:
-            self._metrics.reconnects.inc()
+            self._count_loss()
         self._changed()
 
+    def _count_loss(self) -> None:
+        loss = self._broker.lost_by
+        if loss is not None:
+            self._metrics.reconnects.labels(loss.value).inc()
+            self._metrics.server_cancels.inc(loss is Loss.SERVER_CANCEL)
+
     def _gpu_changed(self, note: str) -> None:
+        if self._gpu.ready is not None:
+            self._metrics.show_model(self._gpu.ready)
         if note:
             self._board.gpu_note = note
             log.info("gpu", state=self._gpu.state.value, note=note)
@@ -349,82 +373,19 @@ async def _unmissed(work: Coroutine[Any, Any, None]) -> None:
 
 def serve(settings: Settings) -> int:
     """Run a service until a signal. Returns the exit code."""
-    configure(settings.log_format, settings.log_level)
-    return asyncio.run(_serve(settings))
+    secrets = secrets_in(settings)
+    configure(settings.log_format, settings.log_level, secrets, prompts=settings.log_prompts)
+    send_last_spans = tracing.set_up(settings.worker_name)
+    try:
+        with stacks.told_on_signal():
+            return asyncio.run(_serve(settings))
+    finally:
+        send_last_spans()
 
 
 async def _serve(settings: Settings) -> int:
     try:
         service = Service(settings)
     except StartRefusedError as refused:
-        return _tell_refusal(ExceptionGroup("", [refused]))
+        return exits.tell_refusal(ExceptionGroup("", [refused]))
     return await service.run()
-
-
-def _load(settings: Settings) -> Load:
-    return Load(
-        settings.pipeline,
-        settings.model,
-        settings.model_revision,
-        settings.device,
-        settings.memory,
-        str(settings.data_dir.absolute()),
-    )
-
-
-def _gpu_limits(settings: Settings) -> GpuLimits:
-    return GpuLimits(
-        job_timeout_s=settings.job_timeout_s,
-        step_floor_s=settings.hang_floor_s,
-        defunct_exit_s=settings.defunct_exit_s,
-        canary_every_s=settings.canary_every_s,
-        recycle_bytes=settings.recycle_bytes,
-    )
-
-
-def _rules(settings: Settings) -> Rules:
-    token = settings.api_token
-    return Rules(
-        hosts=LOOPBACK_NAMES | settings.host_names,
-        token=None if token is None else token.get_secret_value().encode(),
-        open_paths=OPEN_PATHS,
-        tokenless_paths=DOCUMENTS,
-    )
-
-
-def _limits(settings: Settings, ready: Ready | None) -> Limits:
-    """Return the limits; while the model loads, those that any model has."""
-    return Limits(
-        default_width=settings.default_width,
-        default_height=settings.default_height,
-        default_steps=settings.inference_steps,
-        guidance_scale=settings.guidance_scale,
-        steps_per_forward_less=ready.steps_per_forward_less if ready else 0,
-        size_multiple=ready.size_multiple if ready else 1,
-        default_deadline=timedelta(seconds=settings.default_deadline_s),
-        reply_to_allow=re.compile(settings.reply_to_allow),
-        own_objects=topology.OWN_OBJECTS,
-    )
-
-
-def _tell_refusal(group: BaseExceptionGroup[StartRefusedError]) -> int:
-    refused = _first_leaf(group)
-    for sentence in refused.sentences:
-        log.error("start_refused", problem=sentence)
-    return refused.exit_code
-
-
-def _tell_gpu_failure(group: BaseExceptionGroup[GpuStartError]) -> int:
-    failed = _first_leaf(group)
-    log.error("model_cannot_be_loaded", problem=str(failed))
-    return EXIT_CONFIG if failed.permanent else EXIT_TEMPORARY
-
-
-def _tell_defunct(group: BaseExceptionGroup[GpuDefunctError]) -> int:
-    log.error("gpu_defunct", problem=str(_first_leaf(group)))
-    return EXIT_TEMPORARY
-
-
-def _first_leaf(group: BaseExceptionGroup[E]) -> E:
-    first = group.exceptions[0]
-    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first

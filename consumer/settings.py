@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from schemas.request import MAX_GUIDANCE, MAX_STEPS, MIN_STEPS
-from schemas.sizes import MAX_SIDE, MIN_SIDE
+from schemas.sizes import LISTED_SIZES, MAX_SIDE, MIN_SIDE
 
 PREFIX = "IMAGE_GEN_"
 SECRETS_FOLDER = Path("/run/secrets")
@@ -81,6 +81,10 @@ class Settings(BaseModel):
     """`auto`, `cpu`, `cuda` or `cuda:1`; AMD cards are called cuda too, as torch does."""
     memory: Literal["auto", "fast", "balanced", "low"] = "auto"
     """`fast`: all on the card (24 GB); `balanced`: parts move (16 GB); `low`: layers move (8 GB)."""
+    warm_sizes: Annotated[
+        str, StringConstraints(pattern=r"^(auto|none|\d+x\d+(,\d+x\d+)*)$")
+    ] = "auto"
+    """Sizes drawn once before the first job: `auto` (all listed ones on a GPU), `none`, or a list."""
     pipeline: str = "consumer.gpu.diffusion:DiffusionPipeline"
     """`module:Class` of what draws; another one than the default is for tests and benches."""
     default_width: Side = 1024
@@ -167,6 +171,17 @@ class Settings(BaseModel):
             ) from error
         return pattern
 
+    @field_validator("warm_sizes")
+    @classmethod
+    def _can_be_drawn(cls, sizes: str) -> str:
+        sides = [int(side) for side in re.findall(r"\d+", sizes)]
+        if any(not MIN_SIDE <= side <= MAX_SIDE for side in sides):
+            raise _disagree(
+                f"{PREFIX}WARM_SIZES ({sizes}) has a side outside {MIN_SIDE} to {MAX_SIDE} pixels. "
+                "Give sizes such as 1024x1024,1280x720, or auto, or none."
+            )
+        return sizes
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.job_timeout_s > self.default_deadline_s:
@@ -186,6 +201,13 @@ class Settings(BaseModel):
     def host_names(self) -> frozenset[str]:
         """Return the names, beside loopback's, under which the job API may be called."""
         return frozenset({self.host.lower(), *self.allowed_hosts.lower().split(",")} - {""})
+
+    @property
+    def warm(self) -> list[str]:
+        """Return the sizes to draw before the first job."""
+        if self.warm_sizes == "auto":
+            return [f"{width}x{height}" for width, height in LISTED_SIZES]
+        return [] if self.warm_sizes == "none" else self.warm_sizes.split(",")
 
     @property
     def store(self) -> str:

@@ -223,6 +223,17 @@ def users() -> dict[str, Any]:
     }
 
 
+def live_bound(live: dict[str, Any]) -> int | None:
+    """Return how many may wait in a live queue, as the management API tells it; None: no limit.
+
+    Arguments and policy combine as the minimum.
+    """
+    arguments = live.get("arguments") or {}
+    effective = live.get("effective_policy_definition") or {}
+    found = (arguments.get("x-max-length"), effective.get("max-length"))
+    return min((value for value in found if isinstance(value, int)), default=None)
+
+
 def differences(queue: Queue, live: dict[str, Any]) -> list[str]:
     """Return in sentences where a live queue, as the management API tells it, is not the table's.
 

@@ -28,6 +28,7 @@ usage: ./control.sh COMMAND
   image restart                      stop the service, start it with the settings of now
   image status                       tell what runs; exit code 0 if ready, 3 if not
   image logs [-f]                    show the service's log; -f follows it
+  image doctor [--json]              examine machine, model and broker; starts nothing
   image amqp-url                     print the URL with which a chat backend publishes
 
   init                               make what is missing, start nothing
@@ -95,6 +96,16 @@ def logs(arguments: list[str]) -> int:
     return _become(["tail", "-n", "200", *(["-F"] if arguments else []), str(log)], {})
 
 
+def doctor(arguments: list[str]) -> int:
+    """Examine what the service needs, with the settings that it would get."""
+    venv = Venv(CLONE)
+    with CLONE.locked():
+        venv.ensure("service")
+        settings = Service(CLONE).settings(broker.choose(CLONE), venv.variant)
+    program = CLONE.venv / "bin" / "imagegen"
+    return _become([str(program), "doctor", *arguments], settings)
+
+
 def amqp_url(_: list[str]) -> int:
     """Print the URL of a chat backend."""
     with CLONE.locked():
@@ -145,6 +156,7 @@ COMMANDS: Mapping[tuple[str, ...], tuple[Command, tuple[str, ...] | None]] = {
     ("image", "restart"): (restart, ()),
     ("image", "status"): (status, ()),
     ("image", "logs"): (logs, ("-f",)),
+    ("image", "doctor"): (doctor, ("--json",)),
     ("image", "amqp-url"): (amqp_url, ()),
     ("init",): (init, ()),
     ("setup",): (setup, get_args(Extra)),

@@ -62,6 +62,10 @@ class Service:
             return {}
         return page if isinstance(page, dict) else {}
 
+    def settings(self, broker: Broker, variant: Variant) -> dict[str, str]:
+        """Return the environment that a start would give it; a port is not looked for."""
+        return self._environment(broker, model.choose(variant), port=0)
+
     def start(self, broker: Broker, variant: Variant) -> None:
         """Start it unless it runs. Returns before it is ready."""
         if self.running():

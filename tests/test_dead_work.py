@@ -47,7 +47,7 @@ def counted(service, name, **labels):
     return float(found[1])
 
 
-WASTED, SAVED = "imagegen_gpu_seconds_wasted_total", "imagegen_gpu_seconds_saved_total"
+WASTED, SAVED = "imagegen_gpu_wasted_seconds_total", "imagegen_gpu_saved_seconds_total"
 
 
 def _abandoned(service):

@@ -9,7 +9,18 @@ from consumer.forecast import Outlook
 from consumer.gpu.limits import GpuLimits
 from consumer.gpu.pace import Pace
 from consumer.gpu.process import GpuState
-from consumer.health import LOOP_STALL_S, Health, Phase, Snapshot, Vitals, alive, derive
+from consumer.health import (
+    LOOP_STALL_S,
+    WATCH_GRACE_S,
+    Health,
+    Phase,
+    Snapshot,
+    Vitals,
+    WatchDue,
+    alive,
+    derive,
+    standstill,
+)
 
 NO_OUTLOOK = Outlook(None, Pace(GpuLimits()), (1024, 1024, 8))
 WELL = Vitals(
@@ -61,6 +72,10 @@ def test_the_verdict_on_some_vitals(change, status, state, ready):
         ({"gpu": GpuState.DEFUNCT, "gpu_note": "5 deaths"}, "5 deaths"),
         ({"store_problem": "the disk is full"}, "the disk is full"),
         ({"broker_blocked": True}, "short of memory"),
+        (
+            {"loaded": False, "hang": "it hangs in job 7"},
+            "it hangs in job 7; builtin is loaded",
+        ),
     ],
     ids=str,
 )
@@ -105,3 +120,20 @@ def test_it_is_alive_while_the_event_loop_shows_itself(age_s, verdict):
         alive(Snapshot(unwell, {}, Phase.RUNNING, NO_OUTLOOK, beat=100.0), now=100.0 + age_s)
         is verdict
     )
+
+
+UNWELL = Health("fail", "connecting", "No broker: refused.", ready=False)
+DUE = WatchDue(200.0, "in job 7, stage denoise")
+
+
+@pytest.mark.parametrize(
+    ("late_s", "verdict"),
+    [(-30, True), (0, True), (WATCH_GRACE_S - 1, True), (WATCH_GRACE_S, False)],
+)
+def test_it_is_not_alive_if_the_watch_over_the_gpu_fails(late_s, verdict):
+    """A hang that is not called in time means that nobody watches: only a new start helps."""
+    now = DUE.at + late_s
+    snapshot = Snapshot(UNWELL, {}, Phase.RUNNING, NO_OUTLOOK, beat=now, watch=DUE)
+    assert alive(snapshot, now) is verdict
+    problem = standstill(snapshot, now)
+    assert problem is None or "5 s late, in job 7, stage denoise." in problem

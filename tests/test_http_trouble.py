@@ -11,7 +11,7 @@ from tests.house import House
 from tests.impostor import fill
 
 gate = asking.gate
-WASTED = "imagegen_gpu_seconds_wasted_total"
+WASTED = "imagegen_gpu_wasted_seconds_total"
 
 
 @pytest.fixture(scope="module")

@@ -236,7 +236,16 @@ def test_a_token_is_asked_for_where_there_is_one():
         for operation in methods.values()
         if operation.get("security") == []
     }
-    assert free == {"index", "livez", "readyz", "health", "metrics", "openapi", "docs"}
+    assert free == {
+        "index",
+        "livez",
+        "readyz",
+        "startupz",
+        "health",
+        "metrics",
+        "openapi",
+        "docs",
+    }
 
 
 @pytest.mark.parametrize("name", http_page.TABLES)

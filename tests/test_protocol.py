@@ -34,7 +34,15 @@ from consumer.gpu.protocol import (
 )
 
 MESSAGES = [
-    Load("consumer.gpu.diffusion:DiffusionPipeline", "builtin", None, "auto", "auto", "/d"),
+    Load(
+        "consumer.gpu.diffusion:DiffusionPipeline",
+        "builtin",
+        None,
+        "auto",
+        "auto",
+        "/d",
+        ["1280x720"],
+    ),
     Generate("job-1", "日没", 1280, 720, 2**53 - 1, 8, 0.0),
     Cancel("job-1"),
     Loading("fetching"),
@@ -50,6 +58,10 @@ MESSAGES = [
         16,
         1,
         {"torch": "2.13.0"},
+        "gfx942",
+        "0000:c1:00.0",
+        {"total": 205_822_885_888},
+        ["1280x720"],
     ),
     LoadFailed("There is no such model.", permanent=True),
     Begun("job-1", "vae_decode"),

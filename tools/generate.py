@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from consumer import topology
 from consumer.settings import Settings
-from tools import asyncapi, configuration, http_page, openapi, states
+from tools import asyncapi, configuration, http_page, metrics, openapi, states
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,6 +56,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration.markdown,
     ".env.example": configuration.env_example,
     "docs/states.md": states.markdown,
+    "docs/metrics.md": metrics.markdown,
     **{
         f"schemas/json/{name}.schema.json": functools.partial(_model_schema, name)
         for name in asyncapi.MODELS

@@ -277,14 +277,22 @@ PROBES = (
     _probe(
         "/livez",
         "livez",
-        "Whether the service's event loop runs.",
-        _verdicts("It runs.", "It stands still: start the service anew."),
+        "Whether the service's event loop runs and watches its GPU process.",
+        _verdicts(
+            "It runs, and the GPU process is watched.", "One of them stands still: start anew."
+        ),
     ),
     _probe(
         "/readyz",
         "readyz",
         "Whether requests are taken.",
         _verdicts("They are.", "They are not; `note` says why."),
+    ),
+    _probe(
+        "/startupz",
+        "startupz",
+        "Whether requests could be taken since the start.",
+        _verdicts("They could.", "Not yet; `note` says why."),
     ),
     _probe(
         "/health",

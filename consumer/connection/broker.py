@@ -10,7 +10,7 @@ import aio_pika
 
 from consumer.connection.link import LINK_ERRORS, dialled, silence_s
 from consumer.connection.publishing import LinkLostError, Published, publish_on
-from consumer.connection.session import Session, while_alive
+from consumer.connection.session import Loss, Session, while_alive
 from consumer.logs import logger
 
 log = logger(__name__)
@@ -38,6 +38,8 @@ class Broker:
         self.generation = 0
         self.server_version: str | None = None
         self.last_problem: str | None = None
+        self.lost_by: Loss | None = None
+        """How the last session was lost."""
 
     def attach(self, attachment: Attach) -> None:
         """Have `attachment` called for every generation, in the order given."""
@@ -105,7 +107,9 @@ class Broker:
             session = Session(self.generation, consume, publish, loop.create_future())
             for connection, what in ((consume, "consume"), (publish, "publish")):
                 connection.close_callbacks.add(
-                    lambda *_, what=what: session.lose(f"connection {what} closed")
+                    lambda *_, what=what: session.lose(
+                        f"connection {what} closed", Loss.CONNECTION_CLOSED
+                    )
                 )
             self._session = session
             try:
@@ -118,7 +122,8 @@ class Broker:
                 self.last_problem = reason
                 log.warning("broker_lost", generation=session.generation, reason=reason)
             finally:
-                session.lose("torn down")
+                session.lose("torn down", Loss.NOT_ATTACHED)
+                self.lost_by = session.loss
                 self._connected.clear()
                 self._on_change()
 
@@ -141,4 +146,4 @@ async def _end_of(session: Session) -> str:
                 return await asyncio.shield(session.ended)
         for connection, what in ((session.consume, "consume"), (session.publish, "publish")):
             if silence_s(connection) > SILENCE_S:
-                session.lose(f"connection {what} silent for {SILENCE_S:g} s")
+                session.lose(f"connection {what} silent for {SILENCE_S:g} s", Loss.SILENT)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -12,6 +13,20 @@ from consumer.connection.link import CLOSE_TIMEOUT_S
 T = TypeVar("T")
 
 LAST_WORD_S = 0.1
+
+
+class Loss(StrEnum):
+    """How a session was lost."""
+
+    CONNECTION_CLOSED = "connection_closed"
+    CHANNEL_CLOSED = "channel_closed"
+    SERVER_CANCEL = "server_cancel"
+    """The broker cancelled a consumer of ours."""
+    SILENT = "silent"
+    STUCK = "stuck"
+    """A call of ours did not get through on a link that looks alive."""
+    NOT_ATTACHED = "not_attached"
+    """It never stood: a channel or a consumer could not be had."""
 
 
 @dataclass(slots=True)
@@ -26,10 +41,12 @@ class Session:
     idle_channels: list[AbstractChannel] = field(default_factory=list)
     queues_gone: set[str] = field(default_factory=set)
     """Whose consumer the broker cancelled: what they had handed out does not come again."""
+    loss: Loss | None = None
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, loss: Loss = Loss.STUCK) -> None:
         """End this generation; the first reason is kept."""
         if not self.ended.done():
+            self.loss = loss
             self.ended.set_result(reason)
 
     @property
@@ -53,14 +70,16 @@ class Session:
 
     def watch_channel(self, channel: AbstractChannel, name: str) -> None:
         """End the session when a channel that it cannot do without closes."""
-        channel.close_callbacks.add(lambda *_: self.lose(f"channel {name} closed"))
+        channel.close_callbacks.add(
+            lambda *_: self.lose(f"channel {name} closed", Loss.CHANNEL_CLOSED)
+        )
 
     async def watch_consumer(self, channel: AbstractChannel, queue: str) -> None:
         """End the session when the broker cancels this channel's consumer: its queue is gone."""
 
         def cancelled(_: object) -> None:
             self.queues_gone.add(queue)
-            self.lose(f"the broker cancelled the consumer of {queue}")
+            self.lose(f"the broker cancelled the consumer of {queue}", Loss.SERVER_CANCEL)
 
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(cancelled)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from consumer.gpu.chart import Hang
 from consumer.gpu.limits import GpuLimits
 from consumer.gpu.pace import Pace
 from consumer.gpu.picture import (
@@ -81,6 +82,7 @@ class Ears:
     on_ready: Callable[[Ready], None]
     on_turn_over: Callable[[Picture, Done | Stopped | Failed], None]
     """The child is free for the next picture; the pixels of this one may be still on their way."""
+    on_hang: Callable[[Hang], None] = lambda _: None
 
 
 class Child:
@@ -101,6 +103,7 @@ class Child:
         self._watch = Watch(pace, limits, self._hangs)
         self._arriving: Picture | None = None
         self._note = ""
+        self._started = _now()
         self.picture: Picture | None = None
         """The one it draws."""
         self.parting: Parting | None = None
@@ -125,6 +128,11 @@ class Child:
         return None if picture is None else picture.command.id
 
     @property
+    def watch_due(self) -> float | None:
+        """When the watch over it must have come to a verdict; None while there is none to come."""
+        return self._watch.due
+
+    @property
     def last_words(self) -> str:
         """How it ended: a sentence. A negative code is the signal that ended it."""
         ended = f"the GPU process ended with code {self._process.returncode}"
@@ -137,13 +145,12 @@ class Child:
 
         Returns why it went.
         """
-        started = _now()
-        self._watch.loading(started)
+        self._watch.loading(self._started)
         try:
             while not (self.parting and self._arriving is None):
                 message, payload = await self._receive()
                 if isinstance(message, Ready):
-                    self._pace.learn_load(_now() - started)
+                    self._pace.learn_load(_now() - self._started)
                 self._take(message, payload)
         except (EOFError, OSError):
             pass
@@ -194,6 +201,13 @@ class Child:
         """Only its end frees the GPU: it may hang in a kernel."""
         self.parting, self._note = Parting.HUNG, note
         self._hang_up()
+        self._ears.on_hang(self._hang(note))
+
+    def _hang(self, note: str) -> Hang:
+        picture = self.picture or self._arriving
+        if picture is None:
+            return Hang(None, "load", self._started, _now(), note)
+        return Hang(picture.command.id, picture.stage, picture.stage_since, _now(), note)
 
     def _hang_up(self) -> None:
         """Let `serve` see the end, as the child does."""
@@ -296,6 +310,7 @@ class Child:
         else:
             self._pace.learn(picture.size, picture.stage, now - picture.stage_since)
             picture.enter(Stage.DENOISE, now)
+            picture.step = news.step
             picture.on_step(news.step, news.steps)
         self._look_after()
 

@@ -12,6 +12,7 @@ import torch
 import transformers
 from diffusers import ZImagePipeline
 
+from consumer.gpu.accelerator import described
 from consumer.gpu.device import (
     backend,
     component_bytes,
@@ -32,6 +33,7 @@ from consumer.gpu.pipeline import (
     PromptTooLongError,
 )
 from consumer.gpu.protocol import Generate, Load, Ready
+from consumer.gpu.selftest import Parts, self_test
 
 MAX_TOKENS = 512
 """Of the templated prompt: what the text encoder reads (diffusers' default, and the model's)."""
@@ -69,6 +71,7 @@ class DiffusionPipeline:
                 found.from_pretrained(folder, dtype=dtype, local_files_only=True),
                 command.memory,
             )
+            self._prove(note)
         except torch.OutOfMemoryError as error:
             raise LoadError(
                 f"The model does not fit on {self._device}: {error}. Set IMAGE_GEN_MEMORY=low.",
@@ -103,6 +106,15 @@ class DiffusionPipeline:
                 self._pipe.enable_sequential_cpu_offload(device=self._device)
         self._offloaded = memory != "fast"
 
+    def _prove(self, note: Callable[[str], None]) -> None:
+        """Have the device prove its arithmetic. Raises LoadError."""
+        device, vae = self._device, getattr(self._pipe, "vae", None)
+        try:
+            self_test(Parts(vae, device, self._pipe.dtype, lambda: vae_attention(device)), note)
+        finally:
+            if self._offloaded:
+                self._pipe.maybe_free_model_hooks()
+
     def _count_forward(self, *_: object) -> None:
         self._forwards += 1
 
@@ -121,6 +133,7 @@ class DiffusionPipeline:
             size_multiple=scale * 2 if z_image else scale,
             steps_per_forward_less=1 if z_image else 0,
             versions={name: version(name) for name in ("torch", "diffusers", "transformers")},
+            **described(self._device),
         )
 
     # ------------------------------------------------------------ draw

@@ -56,6 +56,12 @@ class Pace:
 
     # ------------------------------------------------------------ foretell
 
+    @property
+    def sizes(self) -> list[Size]:
+        """The sizes of which a whole picture was measured, the smallest first."""
+        whole = {size for size, stage in self._times if stage is Stage.VAE_DECODE}
+        return sorted(whole, key=lambda size: (size[0] * size[1], size))
+
     def step_s(self, width: int, height: int) -> float | None:
         """Return what a step takes; None before the first one was measured.
 

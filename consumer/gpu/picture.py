@@ -61,12 +61,16 @@ class Picture:
     on_step: OnStep
     on_start: Callable[[], None]
     frame: asyncio.Future[Frame]
+    asked: float = 0.0
+    """When it was asked for."""
     started: float = 0.0
     """When the child got it; 0.0 before."""
     ended: float = 0.0
     """When the child was done with it, its pixels being still on their way; 0.0 before."""
     stage: Stage = Stage.TEXT_ENCODE
     stage_since: float = 0.0
+    step: int = 0
+    """Denoising steps done."""
     called_off: bool = False
     """The child was told to stop it."""
 

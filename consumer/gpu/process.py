@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from consumer.gpu.breaker import NOBODY, Breaker
+from consumer.gpu.chart import Chart, Hang
 from consumer.gpu.child import Child, Ears, Parting, spawn
 from consumer.gpu.limits import GpuLimits
 from consumer.gpu.pace import Pace
@@ -117,11 +118,29 @@ class GpuProcess:
         self.restarts: Counter[str] = Counter()
         """Replacements by reason, the values of Parting."""
         self.pace = Pace(limits)
+        self.chart = Chart()
 
     @property
     def pid(self) -> int | None:
         """Of the child of the moment."""
         return self._child.pid if self._child else None
+
+    @property
+    def drawing(self) -> Picture | None:
+        """The picture that the child draws."""
+        child = self._child
+        return child.picture if child and child.parting is None else None
+
+    @property
+    def oldest(self) -> Picture | None:
+        """The picture that was asked for first, of the one that is drawn and those that wait."""
+        pictures = [each for each in (self.drawing, *self._line) if each is not None]
+        return min(pictures, key=lambda each: each.asked, default=None)
+
+    @property
+    def watch_due(self) -> float | None:
+        """When the watch over the child must have come to a verdict, by the event loop's clock."""
+        return self._child.watch_due if self._child else None
 
     @property
     def usable(self) -> bool:
@@ -168,7 +187,7 @@ class GpuProcess:
             await self._child.end()
 
     async def _keep_a_child(self) -> None:
-        ears = Ears(self._tell, self._became_ready, self._turn_over)
+        ears = Ears(self._tell, self._became_ready, self._turn_over, self._hangs)
         while not self._stopped():
             try:
                 child = self._child = await spawn(self._load, ears, self.pace, self._limits)
@@ -213,9 +232,15 @@ class GpuProcess:
         if self._stopped():
             return  # its last words, read after a stop
         self.ready = ready
+        self.chart.renewed(ready.memory)
         self._failed_starts = 0
         self._move_child(GpuState.READY, f"{ready.model} is loaded on {ready.device_name}")
         self._draw_next()
+
+    def _hangs(self, hang: Hang) -> None:
+        """Tell at once; the end of the child, which is waited for, comes seconds later."""
+        self.chart.hung(hang)
+        self._tell(hang.sentence)
 
     def _send_home(self) -> None:
         """Tell those who wait that nothing will come any more."""
@@ -242,7 +267,7 @@ class GpuProcess:
         if self._stopped() or stop.is_set():
             raise DrawingStoppedError("stopped before its turn came")
         loop = asyncio.get_running_loop()
-        picture = Picture(command, on_step, on_start, loop.create_future())
+        picture = Picture(command, on_step, on_start, loop.create_future(), asked=loop.time())
         stopper = loop.create_task(stop.wait())
         stopper.add_done_callback(lambda _: self._call_off(picture))
         self._line.append(picture)
@@ -276,6 +301,7 @@ class GpuProcess:
         match outcome:
             case Done():
                 self._breaker = self._breaker.success()
+                self.chart.told(outcome.memory)
                 self._largest = max(self._largest, _pixels(picture.command))
             case Failed(code=code) if self._breaker.open or self._to_blame(picture, code):
                 self._fail(picture.command.id)
@@ -338,7 +364,8 @@ class GpuProcess:
         await asyncio.sleep(self._breaker.canary_at(self._limits) - loop.time())
         ready = await self.wait_ready()
         child = await self._free_child()
-        canary = Picture(_canary(ready), _unheard, _unheard, loop.create_future())
+        frame: asyncio.Future[Frame] = loop.create_future()
+        canary = Picture(_canary(ready), _unheard, _unheard, frame, asked=loop.time())
         child.submit(canary)
         with contextlib.suppress(GpuError):
             await canary.frame

@@ -41,6 +41,12 @@ class Load:
     device: str
     memory: str
     data_dir: str
+    warm: list[str] = field(default_factory=list)
+    """Sizes to draw once before the readiness, as `1280x720`."""
+    warm_on_cpu: bool = False
+    """Draw them on a CPU, too, which has nothing to warm."""
+    guidance: float = 0.0
+    """What most pictures will be drawn with; above 0 other shapes go through the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,14 @@ class Ready:
     steps_per_forward_less: int
     """Forwards = steps - this."""
     versions: dict[str, str] = field(default_factory=dict)
+    architecture: str = ""
+    """`gfx1100`, `sm_90`; empty on a CPU."""
+    pci: str = ""
+    """The device's PCI address, as `0000:03:00.0`; empty where torch does not tell it."""
+    memory: dict[str, int] = field(default_factory=dict)
+    """Bytes, as in Done, after the load; `total` of the device."""
+    warmed: list[str] = field(default_factory=list)
+    """The sizes that were drawn before; without those that did not fit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,19 @@ class Watch:
         self._limits = limits
         self._on_hang = on_hang
         self._alarm: asyncio.TimerHandle | None = None
+        self._deadline: Deadline | None = None
+        """That the alarm is set for."""
         self._looked_at = 0.0
         """The deadline that rang last."""
+
+    @property
+    def due(self) -> float | None:
+        """When it must have called a hang, or heard something; None while it watches nothing.
+
+        In seconds of the event loop's clock. Later than that by more than the loop's own lag, the
+        watch itself has failed.
+        """
+        return None if self._deadline is None else self._deadline.at + SECOND_LOOK_S
 
     def loading(self, since: float) -> None:
         """Watch a child that loads."""
@@ -52,7 +63,7 @@ class Watch:
         """Watch nothing."""
         if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
+        self._alarm = self._deadline = None
 
     def _hard(self, picture: Picture) -> Deadline:
         allowed = self._limits.job_timeout_s
@@ -70,13 +81,18 @@ class Watch:
 
     def _set(self, deadline: Deadline) -> None:
         loop = asyncio.get_running_loop()
+        self._deadline = deadline
         self._alarm = loop.call_at(deadline.at, self._ring, deadline)
 
     def _ring(self, deadline: Deadline) -> None:
         """Look a second time; once only at what no news puts off."""
         if deadline.final and self._looked_at == deadline.at:
-            self._on_hang(deadline.note)
+            self._call(deadline)
             return
         self._looked_at = deadline.at
         call_later = asyncio.get_running_loop().call_later
-        self._alarm = call_later(SECOND_LOOK_S, self._on_hang, deadline.note)
+        self._alarm = call_later(SECOND_LOOK_S, self._call, deadline)
+
+    def _call(self, deadline: Deadline) -> None:
+        self.rest()
+        self._on_hang(deadline.note)

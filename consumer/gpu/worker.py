@@ -33,13 +33,13 @@ from consumer.gpu.protocol import (
     Loading,
     Message,
     ProtocolError,
-    Ready,
     Stage,
     Step,
     Stopped,
     encode,
     receive,
 )
+from consumer.gpu.warming import warm
 
 ROCM_DEFAULTS = {
     # A first VAE decode otherwise searches kernels for minutes at every new size.
@@ -122,12 +122,15 @@ class Worker:
         self._send(Loading(f"importing {command.pipeline}"))
         try:
             pipeline = pipeline_named(command.pipeline)
-            ready: Ready = pipeline.load(command, lambda note: self._send(Loading(note)))
+            ready = warm(pipeline, pipeline.load(command, self._note), command, self._note)
         except LoadError as error:
             self._send(LoadFailed(str(error), error.permanent))
             return None
         self._send(ready)
         return pipeline
+
+    def _note(self, note: str) -> None:
+        self._send(Loading(note))
 
     def _draw(self, pipeline: Pipeline, turn: Turn) -> None:
         command = turn.command

@@ -18,7 +18,10 @@ from consumer.http.face import Face
 from consumer.http.jobs import Jobs
 from consumer.http.problems import ProblemError
 from consumer.http.safety import Rules, Safety
+from consumer.logs import logger
 from schemas.errors import ErrorCode
+
+log = logger(__name__)
 
 OPEN_PATHS = frozenset(probes.PAGES)
 DOCUMENTS = frozenset({"/openapi.json", "/docs"})
@@ -35,8 +38,12 @@ def application(face: Face, rules: Rules) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with face.open():
-            yield
+        try:
+            async with face.open():
+                yield
+        except Exception:
+            log.exception("http_face_broke")
+            raise
 
     app = Starlette(
         routes=[
@@ -76,6 +83,7 @@ async def _unrouted(_: Request, error: Exception) -> Response:
     return problems.response(ProblemError(fault, headers=error.headers))
 
 
-async def _broken(_: Request, __: Exception) -> Response:
-    """Answer where we broke; uvicorn logs how."""
+async def _broken(request: Request, error: Exception) -> Response:
+    """Answer where we broke, and log how."""
+    log.error("http_broke", method=request.method, path=request.url.path, exc_info=error)
     return problems.response(ProblemError(problems.DEFECT))

@@ -2,19 +2,22 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from consumer.health import Snapshot, alive
+from consumer.checks import loop_check
+from consumer.health import Snapshot, standstill
 from consumer.metrics import Metrics
 
 PAGES = {
     "/": "this index",
-    "/health": "status, model, broker, work in hand",
-    "/livez": "200 while the service's event loop runs",
+    "/health": "status, model, GPU, broker, queue, work in hand",
+    "/livez": "200 while the service's event loop runs and its GPU process is watched",
     "/readyz": "200 while it can take requests",
+    "/startupz": "200 once it could take requests",
     "/metrics": "Prometheus metrics",
 }
 
@@ -26,20 +29,7 @@ def routes(snapshot: Callable[[], Snapshot], metrics: Metrics) -> list[Route]:
         return JSONResponse({"service": "imagegen", "pages": PAGES})
 
     async def health(_: Request) -> Response:
-        current = snapshot()
-        verdict = current.health
-        page = {
-            "status": verdict.status,
-            "state": verdict.state,
-            "note": verdict.note,
-            **current.page,
-        }
-        if not alive(current, time.monotonic()):
-            page |= {
-                "status": "fail",
-                "state": "failed",
-                "note": "The event loop stands still.",
-            }
+        page = health_page(snapshot(), time.monotonic())
         return JSONResponse(
             page,
             status_code=503 if page["status"] == "fail" else 200,
@@ -47,23 +37,18 @@ def routes(snapshot: Callable[[], Snapshot], metrics: Metrics) -> list[Route]:
         )
 
     async def livez(_: Request) -> Response:
-        if alive(snapshot(), time.monotonic()):
-            return JSONResponse({"status": "pass"})
-        return JSONResponse(
-            {"status": "fail", "note": "The event loop stands still."}, status_code=503
-        )
+        return _verdict(standstill(snapshot(), time.monotonic()))
 
     async def readyz(_: Request) -> Response:
         current = snapshot()
-        ready = current.health.ready and alive(current, time.monotonic())
-        return JSONResponse(
-            {
-                "status": "pass" if ready else "fail",
-                "state": current.health.state,
-                "note": current.health.note,
-            },
-            status_code=200 if ready else 503,
-        )
+        problem = standstill(current, time.monotonic())
+        if problem is None and not current.health.ready:
+            problem = current.health.note
+        return _verdict(problem, state=current.health.state, note=current.health.note)
+
+    async def startupz(_: Request) -> Response:
+        current = snapshot()
+        return _verdict(None if current.been_ready else current.health.note)
 
     async def exposition(_: Request) -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -73,6 +58,24 @@ def routes(snapshot: Callable[[], Snapshot], metrics: Metrics) -> list[Route]:
         "/health": health,
         "/livez": livez,
         "/readyz": readyz,
+        "/startupz": startupz,
         "/metrics": exposition,
     }
     return [Route(path, page, methods=["GET"]) for path, page in pages.items()]
+
+
+def health_page(current: Snapshot, now: float) -> dict[str, Any]:
+    """Return the health page; whether the service stands still is seen here, where it is served."""
+    verdict, problem = current.health, standstill(current, now)
+    told = {"status": verdict.status, "state": verdict.state, "note": verdict.note}
+    if problem is not None:
+        told = {"status": "fail", "state": "failed", "note": problem}
+    checks = {**current.page["checks"], **loop_check(now - current.beat, problem)}
+    return {**told, "notes": [told["note"]], **current.page, "checks": checks}
+
+
+def _verdict(problem: str | None, **more: str) -> Response:
+    """Answer 200, or 503 with why not."""
+    if problem is None:
+        return JSONResponse({"status": "pass", **more})
+    return JSONResponse({"status": "fail", **more, "note": problem}, status_code=503)

@@ -20,11 +20,12 @@ def test_help_works_from_any_folder(tmp_path):
     answer = control("help", cwd=tmp_path)
     assert answer.returncode == 0
     assert "image generate" in answer.stdout
+    assert "image doctor" in answer.stdout
 
 
 def test_a_word_that_is_none_gets_the_usage(tmp_path):
     """What is not understood changes nothing and is answered with the usage, as an error."""
-    for words in (["imagine"], ["image"], ["image", "stop", "now"], ["setup", "all"], []):
+    for words in (["imagine"], ["image"], ["image", "doctor", "x"], ["setup", "all"], []):
         answer = control(*words, cwd=tmp_path)
         assert answer.returncode == 2
         assert answer.stdout == ""

@@ -132,3 +132,18 @@ def test_settings_that_it_does_not_have_are_told(service, broker, monkeypatch, c
     monkeypatch.setenv("IMAGE_GEN_GUIDANCE_SCALE", "3")
     service.check_fits(broker)
     assert "IMAGE_GEN_GUIDANCE_SCALE" in capsys.readouterr().err
+
+
+def test_the_doctor_gets_what_the_service_would(service, broker, clone, monkeypatch):
+    """Its folders, its model, and the private broker's URLs where none was given; nothing starts."""
+    monkeypatch.setattr(model, "_largest", lambda _: 0)
+    given = service.settings(broker, "cpu")
+    assert given["IMAGE_GEN_DATA_DIR"] == str(clone.data)
+    assert given["IMAGE_GEN_MODEL"] == model.BUILTIN
+    assert given["HF_HOME"] == str(clone.cache / "huggingface")
+    assert "IMAGE_GEN_MANAGEMENT_URL" not in given
+    private = service.settings(Broker(None, broker.node), "cpu")
+    assert private["IMAGE_GEN_AMQP_URL"] == broker.node.amqp_url("imagegen-consumer")
+    assert private["IMAGE_GEN_MANAGEMENT_URL"] == broker.node.management_url("monitoring")
+    assert not service.running()
+    assert not broker.node.running()

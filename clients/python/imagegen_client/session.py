@@ -16,6 +16,7 @@ from aiormq.exceptions import (
 )
 from pamqp.commands import Basic
 
+from imagegen_client import tracing
 from imagegen_client.dial import CLOSE_TIMEOUT_S, LINK_ERRORS, Line
 from imagegen_client.errors import Unavailable
 from imagegen_client.mailbox import Address
@@ -171,6 +172,12 @@ class Attempt:
 
     async def run(self, channel: AbstractChannel) -> Told:
         """Publish. Raises one of LINK_ERRORS where the broker's word does not come."""
+        with tracing.sending(self._exchange, self._routing_key, self._message) as tell:
+            told = await self._publish(channel)
+            tell(told.name.lower())
+            return told
+
+    async def _publish(self, channel: AbstractChannel) -> Told:
         if not channel.is_initialized:
             await channel.initialize()
         target = await channel.get_exchange(self._exchange, ensure=False)
