@@ -36,10 +36,10 @@ TRANSITIONS: dict[State, frozenset[State]] = {
         }
     ),
     State.SUCCEEDED: frozenset({State.RUNNING}),  # its picture was pruned
-    State.FAILED: frozenset({State.RUNNING}),  # a retryable failure, delivered again
+    State.FAILED: frozenset({State.NEW, State.RUNNING}),  # a retryable failure, asked for again
     State.CANCELLED: frozenset(),
-    State.EXPIRED: frozenset({State.RUNNING}),  # sent again with more patience
-    State.ABANDONED: frozenset({State.RUNNING}),  # somebody asks for it again
+    State.EXPIRED: frozenset({State.NEW, State.RUNNING}),  # sent again with more patience
+    State.ABANDONED: frozenset({State.NEW, State.RUNNING}),  # somebody asks for it again
 }
 
 

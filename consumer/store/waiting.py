@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import delete
 
 from consumer.errors import Fault
-from consumer.job import Failed, Job, Outcome, State
+from consumer.job import Failed, Job, Outcome, State, move
 from consumer.store import records
 from consumer.store.begun import Conflict, Known
 from consumer.store.lookup import is_overdue
@@ -24,9 +24,9 @@ def enqueue(job: Job, desk: Desk) -> Known | Conflict | None:
     """
     row = records.locked(job.id, desk)
     now = desk.now_ms()
-    new = {"state": State.NEW, "updated": now}
     if row is None:
-        records.write_new(job, {**new, "attempts": 0}, now, desk)
+        new = {"state": State.NEW, "updated": now, "attempts": 0}
+        records.write_new(job, new, now, desk)
         return None
     if row.body_sha256 != job.body_sha256:
         return Conflict()
@@ -38,12 +38,14 @@ def enqueue(job: Job, desk: Desk) -> Known | Conflict | None:
     elif state not in _ASKED_AGAIN or records.failed_for_good(row):
         return Known(state)
     again = {
+        "state": state if state is State.NEW else move(state, State.NEW),
+        "updated": now,
         "owner": desk.owner,
         "created": now,
         "started": None,
         "deadline": milliseconds(job.deadline),
     }
-    records.start_over(job.id, {**new, **again}, desk.connection)
+    records.start_over(job.id, again, desk.connection)
     return None
 
 

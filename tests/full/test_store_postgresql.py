@@ -5,9 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from consumer import database
 from consumer.job import Succeeded
-from consumer.store import Elsewhere, Finished, Store, StoreLostError
+from consumer.store import Elsewhere, Finished, Store, StoreLostError, database
 from tests.postgres import Postgres
 from tests.storing import picture
 from tests.test_store import *  # noqa: F403 - the very same tests
