@@ -182,8 +182,9 @@ class Stores(RuleBasedStateMachine):
     def cancel(self, owner, job_id, user, any_job):
         known = self._known[job_id]
         step = self._stores[owner].remember_cancel(job_id, user, any_job=any_job)
-        self._loop.run(step)
+        ended = self._loop.run(step)
         if known.state in {None, State.NEW, State.RUNNING}:
+            known.updated = self._now if ended else known.updated
             before, _ = known.cancels.get(user, (False, 0))
             known.cancels[user] = (before or any_job, self._now)
 
