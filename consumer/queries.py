@@ -16,7 +16,7 @@ from consumer.keeper import LOST, Keeper
 from consumer.logs import logger
 from consumer.presence import DIRECT_REPLY_TO, is_forged
 from consumer.status import job_status
-from consumer.store import Line, Record, Wanted
+from consumer.store import NO_LINE, Line, Record, Wanted
 from consumer.topology import MAY_CANCEL_ANY, OWN_OBJECTS
 from schemas.base import Contract
 from schemas.control import JOBS_TYPE, STATUS_TYPE, JobsQuery, StatusQuery
@@ -88,7 +88,8 @@ class Queries:
             return None
         if record.status == "running" and not self._flights.here(record.id):
             return None
-        return self._status(record, await self._store.line())
+        line = await self._store.line() if record.status == "queued" else NO_LINE
+        return self._status(record, line)
 
     def _status(self, record: Record, line: Line) -> JobStatus:
         place = standing(record.id, line, self._outlook())

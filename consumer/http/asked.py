@@ -3,7 +3,7 @@
 import asyncio
 import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect, Request
@@ -22,9 +22,10 @@ from schemas.request import (
     MAX_BODY_BYTES,
     MEDIA_TYPES,
     GenerationRequest,
-    OutputFormat,
 )
 from schemas.status import DEFAULT_PAGE, ENDED, MAX_PAGE, JobState
+
+T = TypeVar("T")
 
 SHORTEST_S = 0.001
 """The patience that AMQP can tell: a millisecond."""
@@ -68,11 +69,11 @@ async def asked(request: Request, limits: Limits, *, blocking: bool) -> Asked:
     job_id = _job_id(headers.get(IDEMPOTENCY_HEADER))
     deadline_s = _deadline_s(headers.get(DEADLINE_HEADER), limits)
     _check_media_type(headers.get("content-type", ""), headers.get("content-encoding"))
-    wanted = _good(read_body(await _body(request)), None)
+    wanted = _good(read_body(await _body(request)))
     raw = False
     if blocking:
         wanted, raw = _as_accepted(wanted, headers.get("accept"))
-    drawing = _good(drawing_of(wanted, job_id, limits), None)
+    drawing = _good(drawing_of(wanted, job_id, limits))
     return Asked(job_id, wanted, drawing, deadline_s, raw)
 
 
@@ -105,25 +106,16 @@ def page_of(request: Request) -> Wanted:
     return Wanted(int(limit), before, cast("JobState | None", status))
 
 
-def image_type(stored: OutputFormat, header: str | None) -> str:
-    """Return the media type of a stored picture, if the caller takes it."""
-    media_type = MEDIA_TYPES[stored]
-    if accept.best(header, [media_type]) is None:
-        message = f"The picture was drawn as {media_type}. Accept that, or */*."
-        raise ProblemError(Fault(ErrorCode.NOT_ACCEPTABLE, message))
-    return media_type
-
-
-def wants_json(header: str | None) -> None:
-    """Refuse a caller that does not take JSON."""
-    if accept.best(header, [accept.JSON]) is None:
-        message = f"The answer is {accept.JSON}. Accept that, or */*."
+def check_takes(request: Request, media_type: str = accept.JSON) -> None:
+    """Refuse a caller that does not take the one form in which the answer is."""
+    if accept.best(request.headers.get("accept"), [media_type]) is None:
+        message = f"The answer is {media_type}. Accept that, or */*."
         raise ProblemError(Fault(ErrorCode.NOT_ACCEPTABLE, message))
 
 
-def _good(found: Any, job_id: str | None) -> Any:
+def _good(found: T | Fault) -> T:
     if isinstance(found, Fault):
-        raise ProblemError(found, job_id=job_id)
+        raise ProblemError(found)
     return found
 
 

@@ -20,7 +20,15 @@ from consumer.job import IdSource, Job, State
 from consumer.logs import logger
 from consumer.metrics import Metrics
 from consumer.status import error_of, job_status
-from consumer.store import Conflict, Known, Record, Store, StoreLostError, Wanted
+from consumer.store import (
+    NO_LINE,
+    Conflict,
+    Known,
+    Record,
+    Store,
+    StoreLostError,
+    Wanted,
+)
 from consumer.topology import MAY_CANCEL_ANY
 from imagegen_client import GeneratedImage, ImageClient, ImageError
 from imagegen_client.request import request as request_for
@@ -232,7 +240,9 @@ class Face:
 
     async def statuses(self, records: list[Record]) -> tuple[JobStatus, ...]:
         """Return where jobs stand, as far as the broker and the events tell."""
-        line = await self._store.line()
+        queued = any(record.status == "queued" for record in records)
+        # Only who waits has a place; the others cost no look at the whole line.
+        line = await self._store.line() if queued else NO_LINE
         outlook = self.service.snapshot().outlook
         return tuple(
             job_status(

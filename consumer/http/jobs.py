@@ -16,10 +16,9 @@ from consumer.http import problems
 from consumer.http.asked import (
     ClientGoneError,
     asked,
-    image_type,
+    check_takes,
     job_id_of,
     page_of,
-    wants_json,
 )
 from consumer.http.face import Face
 from consumer.http.follow import follow
@@ -110,7 +109,7 @@ class Jobs:
 
     async def generate_async(self, request: Request) -> Response:
         """Have a picture drawn and return where to ask for it."""
-        wants_json(request.headers.get("accept"))
+        check_takes(request)
         wanted = await asked(request, self._face.service.limits(), blocking=False)
         state = await self._face.send(wanted)
         here = f"/job/{wanted.job_id}"
@@ -139,7 +138,7 @@ class Jobs:
 
     async def result(self, request: Request) -> Response:
         """Return the reply of a job that has ended."""
-        wants_json(request.headers.get("accept"))
+        check_takes(request)
         record, image = await self._face.picture(job_id_of(request))
         assert record.facts is not None  # noqa: S101 - a picture has facts
         return _result(record.facts, image)
@@ -148,7 +147,7 @@ class Jobs:
         """Return the picture of a job."""
         record, image = await self._face.picture(job_id_of(request))
         assert record.facts is not None  # noqa: S101 - as above
-        image_type(record.facts.format, request.headers.get("accept"))
+        check_takes(request, MEDIA_TYPES[record.facts.format])
         tag = f'"{record.facts.sha256}"'
         kept = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable"}
         if _has(request.headers.get("if-none-match"), tag):

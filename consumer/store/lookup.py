@@ -76,6 +76,10 @@ class Wanted:
     """Only those of this user, and those of nobody in particular."""
 
 
+NO_LINE = Line((), (), 0)
+"""For who asks about no job that waits."""
+
+
 def find(job_id: str, desk: Desk) -> Record | None:
     """Return a job, or what is left of it; None where nothing is known."""
     row = desk.connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
