@@ -148,8 +148,8 @@ class Keeper:
                 continue
             self.problem = None
             self._lost.clear()
-            log.info("store_back")
             self._on_change()
+            log.info("store_back")
 
     async def prune(self, ttl_s: int, max_bytes: int) -> None:
         """Remove results that are too old or too many, once a minute, for ever."""
@@ -178,5 +178,5 @@ class Keeper:
         self.problem = str(error)
         if self.healthy:
             self._lost.set()
-            log.error("store_lost", problem=self.problem)
             self._on_change()
+            log.error("store_lost", problem=self.problem)

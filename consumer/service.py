@@ -155,7 +155,7 @@ class Service:
             tasks.create_task(_unmissed(self._broker.run()))
             tasks.create_task(_unmissed(self._mind_the_gate(floor)))
             await self._until_stopped(self._broker.wait_connected())
-            self._board.phase = Phase.RUNNING
+            self._enter(Phase.RUNNING)
             await self._stopping.wait()
             await self._drain(floor)
         raise _StopError
@@ -166,9 +166,10 @@ class Service:
             try:
                 await self._store.open()
             except StoreLostError as error:
-                if self._board.store_note is None:
+                known, self._board.store_note = self._board.store_note, str(error)
+                self._board.refresh()
+                if known is None:
                     log.warning("store_lost", problem=str(error))
-                self._board.store_note = str(error)
                 await asyncio.sleep(STORE_OPEN_EVERY_S)
             else:
                 self._board.store_note = None
@@ -273,7 +274,7 @@ class Service:
     async def _drain(self, floor: Floor) -> None:
         """Take nothing more, finish what is on the GPU, and at the limit give the rest back."""
         in_hand = floor.intake.in_hand
-        self._board.phase = Phase.DRAINING
+        self._enter(Phase.DRAINING)
         log.info("draining", deliveries=in_hand.deliveries)
         await floor.intake.stop_taking()
         # What waits for its turn here is drawn sooner by another consumer.
@@ -293,7 +294,7 @@ class Service:
                 log.warning("left_to_the_broker", deliveries=in_hand.deliveries)
 
     async def _shut(self) -> None:
-        self._board.phase = Phase.STOPPED
+        self._enter(Phase.STOPPED)
         await self._gpu.stop()
         await self._store.close()
         self._http.stop()
@@ -328,6 +329,10 @@ class Service:
             lags.append(time.monotonic() - due)
             self._lag_s = max(lags)
 
+    def _enter(self, phase: Phase) -> None:
+        self._board.phase = phase
+        self._board.refresh()
+
     def _outlook(self) -> Outlook:
         return self._board.snapshot.outlook
 
@@ -352,8 +357,9 @@ class Service:
             self._metrics.show_model(self._gpu.ready)
         if note:
             self._board.gpu_note = note
-            log.info("gpu", state=self._gpu.state.value, note=note)
         self._changed()
+        if note:  # after the page, which says the same to whoever looks on hearing this
+            log.info("gpu", state=self._gpu.state.value, note=note)
 
 
 async def _unmissed(work: Coroutine[Any, Any, None]) -> None:

@@ -120,12 +120,12 @@ class Broker:
                 log.info("broker_connected", generation=session.generation)
                 reason = await _end_of(session)
                 self.last_problem = reason
-                log.warning("broker_lost", generation=session.generation, reason=reason)
             finally:
                 session.lose("torn down", Loss.NOT_ATTACHED)
                 self.lost_by = session.loss
                 self._connected.clear()
                 self._on_change()
+            log.warning("broker_lost", generation=session.generation, reason=reason)
 
     async def _attach_all(self, session: Session) -> None:
         transport = session.consume.transport
