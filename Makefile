@@ -10,8 +10,11 @@ help: ## this list
 setup: ## virtual environment with everything for development
 	./control.sh setup dev
 
+$(PYTHON): # what any of the commands below begins with on a fresh clone
+	./control.sh setup dev
+
 .PHONY: check
-check: ## style, types, import directions, generated files; changes nothing
+check: | $(PYTHON) ## style, types, import directions, generated files; changes nothing
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
 	$(BIN)mypy
@@ -19,13 +22,13 @@ check: ## style, types, import directions, generated files; changes nothing
 	$(PYTHON) -m tools.generate --check
 
 .PHONY: fix
-fix: ## what ruff can mend, and the generated files
+fix: | $(PYTHON) ## what ruff can mend, and the generated files
 	$(BIN)ruff check --fix .
 	$(BIN)ruff format .
 	$(PYTHON) -m tools.generate
 
 .PHONY: generate
-generate: ## JSON Schemas, OpenAPI, AsyncAPI, definitions, .env.example, pages of docs/
+generate: | $(PYTHON) ## JSON Schemas, OpenAPI, AsyncAPI, definitions, .env.example, pages of docs/
 	$(PYTHON) -m tools.generate
 
 .PHONY: test
@@ -38,15 +41,15 @@ check-full: test ## the suite, and what needs Node, PostgreSQL, a browser or tim
 	$(MAKE) browser-check api-check rules-check asyncapi-check
 
 .PHONY: api-check
-api-check: ## 5,000 requests of schemathesis to all HTTP operations, with and without a token
+api-check: | $(PYTHON) ## 5,000 requests of schemathesis to all HTTP operations, with and without a token
 	$(PYTHON) -m pytest --numprocesses=0 --capture=no tests/full/test_schemathesis.py
 
 .PHONY: browser-check
-browser-check: ## Chromium on pages that mean harm, and on /docs
+browser-check: | $(PYTHON) ## Chromium on pages that mean harm, and on /docs
 	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_browser.py
 
 .PHONY: rules-check
-rules-check: ## Prometheus' rules by promtool, and a real Prometheus on a service under load
+rules-check: | $(PYTHON) ## Prometheus' rules by promtool, and a real Prometheus on a service under load
 	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_rules.py tests/full/test_prometheus.py
 
 .PHONY: asyncapi-check
@@ -58,29 +61,29 @@ image-check: ## container files by hadolint and a Docker engine, and a picture t
 	tools/image_check.sh
 
 .PHONY: bench-overhead
-bench-overhead: ## seconds that the service adds to a picture, built-in model, 1024x1024
+bench-overhead: | $(PYTHON) ## seconds that the service adds to a picture, built-in model, 1024x1024
 	$(PYTHON) -m bench.overhead
 
 .PHONY: bench-overlap
-bench-overlap: ## how busy 40 requests keep a pipeline of 250 ms; fails below 97 %
+bench-overlap: | $(PYTHON) ## how busy 40 requests keep a pipeline of 250 ms; fails below 97 %
 	$(PYTHON) -m bench.overlap
 
 .PHONY: bench-http
-bench-http: ## 200 blocking HTTP callers on a queue of 20; fails where one is lost or probes are slow
+bench-http: | $(PYTHON) ## 200 blocking HTTP callers on a queue of 20; fails where one is lost or probes are slow
 	$(PYTHON) -m bench.http
 
 .PHONY: bench-encode
-bench-encode: ## milliseconds and KiB of the image codecs
+bench-encode: | $(PYTHON) ## milliseconds and KiB of the image codecs
 	$(PYTHON) -m bench.encode
 
 .PHONY: bench-scrape
-bench-scrape: ## milliseconds of a scrape, idle and while four jobs run; fails from 20 ms up
+bench-scrape: | $(PYTHON) ## milliseconds of a scrape, idle and while four jobs run; fails from 20 ms up
 	$(PYTHON) -m bench.scrape
 
 .PHONY: chaos
-chaos: ## every fault and a soak on a real broker: nothing lost, doubled or leaked (15 minutes)
+chaos: | $(PYTHON) ## every fault and a soak on a real broker: nothing lost, doubled or leaked (15 minutes)
 	$(PYTHON) -m bench.chaos
 
 .PHONY: gpu-check
-gpu-check: ## the model on this machine's accelerator: seconds a step, memory, NaN
+gpu-check: | $(PYTHON) ## the model on this machine's accelerator: seconds a step, memory, NaN
 	$(PYTHON) -m bench.gpu_check
