@@ -80,6 +80,10 @@ bench-encode: | $(PYTHON) ## milliseconds and KiB of the image codecs
 bench-scrape: | $(PYTHON) ## milliseconds of a scrape, idle and while four jobs run; fails from 20 ms up
 	$(PYTHON) -m bench.scrape
 
+.PHONY: bench-blocked
+bench-blocked: | $(PYTHON) ## milliseconds of the probes with the event loop blocked for 2 s; fails from 100 ms up
+	$(PYTHON) -m bench.blocked
+
 .PHONY: chaos
 chaos: | $(PYTHON) ## every fault and a soak on a real broker: nothing lost, doubled or leaked (15 minutes)
 	$(PYTHON) -m bench.chaos
