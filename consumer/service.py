@@ -356,7 +356,7 @@ class Service:
         if self._gpu.ready is not None:
             self._metrics.show_model(self._gpu.ready)
         if note:
-            self._board.gpu_note = note
+            self._board.hear(note)
         self._changed()
         if note:  # after the page, which says the same to whoever looks on hearing this
             log.info("gpu", state=self._gpu.state.value, note=note)

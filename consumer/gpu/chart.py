@@ -1,4 +1,4 @@
-"""The chart: what the parent notes of its children beside their states: their memory, their hangs."""
+"""The chart: what the parent notes of its children beside their states: memory, hangs, failures."""
 
 from dataclasses import dataclass, field
 
@@ -34,6 +34,8 @@ class Chart:
     hang: Hang | None = None
     """Of the child of the moment, until the next one is ready."""
     last_hang: Hang | None = None
+    failure: str | None = None
+    """What went wrong last, in words without a period; None since a picture came out."""
 
     def hung(self, hang: Hang) -> None:
         """Take note of a hang."""

@@ -135,6 +135,9 @@ class Child:
     @property
     def last_words(self) -> str:
         """How it ended: a sentence. A negative code is the signal that ended it."""
+        if self.load_failed is not None:
+            # It said itself why it goes; its exit code tells nothing.
+            return f"the GPU process does not load: {self.load_failed.message.rstrip('.')}"
         ended = f"the GPU process ended with code {self._process.returncode}"
         return f"{self._note}: {ended}" if self._note else ended
 
