@@ -1,6 +1,7 @@
 """What is proved before the first message is taken: the arithmetic, and a picture at each size."""
 
 import contextlib
+import copy
 from dataclasses import replace
 
 import pytest
@@ -114,6 +115,40 @@ def test_a_decoder_is_compared_with_itself(second, problem):
     """The last bit of a pixel may differ from one decode to the next, and no more."""
     told = decoder_problem(PICTURE, second)
     assert (told is None) if problem is None else (problem in told)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_decoder_may_round_otherwise_the_second_time(parts, monkeypatch, dtype):
+    """In 16 bits another order of summing is far more than a bit of a pixel: the card is sound."""
+    exact, rounded = copy.deepcopy(parts.vae), copy.deepcopy(parts.vae).to(dtype)
+    decode, asked = rounded.decode, []
+
+    def in_turn(latents, **options):
+        asked.append(latents)
+        if len(asked) == 1:
+            return decode(latents, **options)
+        return exact.decode(latents.float(), **options)
+
+    monkeypatch.setattr(rounded, "decode", in_turn)
+    self_test(replace(parts, vae=rounded, dtype=dtype), ignore)
+    assert len(asked) == 2
+
+
+def test_a_wrong_tile_is_found_in_any_precision(parts, monkeypatch):
+    """What rounding cannot have made is refused in 16 bits, too."""
+    rounded = copy.deepcopy(parts.vae).to(torch.bfloat16)
+    decode, asked = rounded.decode, []
+
+    def wrong_the_second_time(latents, **options):
+        (image,) = decode(latents, **options)
+        asked.append(latents)
+        if len(asked) == 2:
+            image[..., -8:, -8:] = 1.0
+        return (image,)
+
+    monkeypatch.setattr(rounded, "decode", wrong_the_second_time)
+    with pytest.raises(LoadError, match="two pictures"):
+        self_test(replace(parts, vae=rounded, dtype=torch.bfloat16), ignore)
 
 
 def test_one_flat_colour_is_no_picture():
