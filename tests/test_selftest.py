@@ -209,10 +209,11 @@ def test_by_itself_only_an_accelerator_is_warmed(tmp_path, device, drawn):
         ("auto", [f"{width}x{height}" for width, height in LISTED_SIZES]),
         ("none", []),
         ("1280x720,512x512", ["1280x720", "512x512"]),
+        ("1000x1000,1024x1024,0300x500", ["1024x1024", "320x512"]),
     ],
 )
 def test_which_sizes_are_warmed_is_a_setting(tmp_path, setting, sizes):
-    """All seven, none, or those that are named, in their order."""
+    """All seven, none, or those that are named, in their order, as a request would get them."""
     assert read_settings({"IMAGE_GEN_WARM_SIZES": setting}, tmp_path).warm == sizes
 
 
