@@ -10,7 +10,7 @@ class Hang:
     job_id: str | None
     """Whose picture was in it; None while the child loaded."""
     stage: str
-    """The stage of the picture, or `load`."""
+    """The stage of the picture, `handover` of its pixels, or `load`."""
     since: float
     """When the child was last heard of."""
     found: float
