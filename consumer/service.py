@@ -158,6 +158,8 @@ class Service:
             self._enter(Phase.RUNNING)
             await self._stopping.wait()
             await self._drain(floor)
+        # The end of a GPU process that does not go takes seconds, and nobody looks any more.
+        self._enter(Phase.STOPPED)
         raise _StopError
 
     async def _open_store(self) -> bool:

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import signal
+import socket
 import threading
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,13 +12,19 @@ from types import SimpleNamespace
 import pytest
 
 from consumer import depth
+from consumer.checks import checks
 from consumer.depth import Gauge
 from consumer.dials import delivery_facts, public
 from consumer.forecast import Depth
+from consumer.gpu.child import Child, Ears
 from consumer.gpu.devices import EVERY_S, Address, Devices, Seen
+from consumer.gpu.pace import Pace
+from consumer.gpu.picture import GpuTimeoutError, Picture
+from consumer.gpu.protocol import Done, encode
 from consumer.gpu.reading import Reading
 from consumer.health import LOOP_STALL_S, Health, Phase, Snapshot
 from consumer.http.probes import health_page
+from tests.drawing import command, ignore, limits, load
 from tests.pipelines import ready
 from tests.rpc import Requester
 from tests.test_health import NO_OUTLOOK
@@ -123,6 +132,69 @@ async def test_where_the_model_lies_is_told_in_the_log_only(serve, tmp_path):
     assert "No broker" in notes
 
 
+@pytest.mark.parametrize(
+    ("change", "name", "status", "output"),
+    [
+        ({"queue": {"waiting": 20}}, "queue:ready", "warn", "The queue is full"),
+        ({"queue": {"waiting": None}}, "queue:ready", "warn", "does not tell"),
+        ({"broker": {"blocked": True}}, "broker:connected", "warn", "short of memory or disk"),
+        ({"broker": {"connected": False}}, "broker:connected", "fail", "dialling"),
+        (
+            {"broker": {"connected": False, "problem": "refused"}},
+            "broker:connected",
+            "fail",
+            "refused",
+        ),
+    ],
+    ids=str,
+)
+async def test_a_check_that_does_not_pass_says_why(service, change, name, status, output):
+    """Who reads one check of the page, and not its note, is told as well."""
+    page = service.health()
+    for part, facts in change.items():
+        page[part] |= facts
+    (told,) = checks(page, page["time"])[name]
+    assert told["status"] == status
+    assert output in told["output"]
+
+
+# ---------------------------------------------------------------- whose hang it is
+
+
+async def test_a_hang_is_that_of_the_pixels_that_do_not_arrive():
+    """The next picture is silent because the last one is on its way: that one is told, and why."""
+    at_once = limits(job_timeout_s=0.5)
+    loop = asyncio.get_running_loop()
+    heard = asyncio.Queue()
+    ears = Ears(
+        heard.put_nowait, heard.put_nowait, lambda *_: heard.put_nowait(_), heard.put_nowait
+    )
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
+    process = await asyncio.create_subprocess_exec("sleep", "3600")
+    child = Child(process, ours, ears, Pace(at_once), at_once)
+    first, second = (
+        Picture(command(job_id=name), ignore, lambda: None, loop.create_future())
+        for name in ("first", "second")
+    )
+    with theirs:
+        serving = loop.create_task(child.serve())
+        theirs.sendall(encode(ready(load())))
+        await heard.get()
+        child.submit(first)
+        done = Done("first", 64, 48, 8, {}, {})
+        theirs.sendall(encode(done, 64 * 48 * 3))
+        await heard.get()
+        child.submit(second)
+        hang = await heard.get()
+        await serving
+    assert (hang.job_id, hang.stage, hang.since) == ("first", "handover", first.ended)
+    assert "pixels did not arrive" in hang.note
+    for picture in (first, second):
+        with pytest.raises(GpuTimeoutError, match="pixels did not arrive"):
+            await picture.frame
+
+
 # ---------------------------------------------------------------- a page that is late
 
 
@@ -134,6 +206,19 @@ def test_a_page_that_stands_still_is_not_ready():
     assert health_page(snapshot, 100.0)["ready"] is True
     late = health_page(snapshot, 100.0 + LOOP_STALL_S)
     assert (late["status"], late["state"], late["ready"]) == ("fail", "failed", False)
+
+
+async def test_a_service_that_only_stops_says_so(service):
+    """With nothing in hand it does not finish work: it waits for a GPU process that does not go."""
+    child = service.health()["gpu"]["pid"]
+    os.kill(child, signal.SIGSTOP)
+    service.signal(signal.SIGTERM)
+    page = service.health()
+    while page["state"] in {"ready", "draining"}:
+        page = service.health()
+    assert (page["status"], page["state"], page["ready"]) == ("fail", "stopping", False)
+    assert page["note"] == "The service stops."
+    assert service.end() == 0
 
 
 # ---------------------------------------------------------------- what is in hand
