@@ -158,6 +158,8 @@ class Service:
             self._enter(Phase.RUNNING)
             await self._stopping.wait()
             await self._drain(floor)
+        # The end of a GPU process that does not go takes seconds, and nobody looks any more.
+        self._enter(Phase.STOPPED)
         raise _StopError
 
     async def _open_store(self) -> bool:
@@ -356,7 +358,7 @@ class Service:
         if self._gpu.ready is not None:
             self._metrics.show_model(self._gpu.ready)
         if note:
-            self._board.gpu_note = note
+            self._board.hear(note)
         self._changed()
         if note:  # after the page, which says the same to whoever looks on hearing this
             log.info("gpu", state=self._gpu.state.value, note=note)

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from schemas.request import MAX_GUIDANCE, MAX_STEPS, MIN_STEPS
-from schemas.sizes import LISTED_SIZES, MAX_SIDE, MIN_SIDE
+from schemas.sizes import LISTED_SIZES, MAX_SIDE, MIN_SIDE, drawn_size
 
 PREFIX = "IMAGE_GEN_"
 SECRETS_FOLDER = Path("/run/secrets")
@@ -204,10 +204,14 @@ class Settings(BaseModel):
 
     @property
     def warm(self) -> list[str]:
-        """Return the sizes to draw before the first job."""
+        """Return the sizes to draw before the first job: those that requests for them are given."""
         if self.warm_sizes == "auto":
             return [f"{width}x{height}" for width, height in LISTED_SIZES]
-        return [] if self.warm_sizes == "none" else self.warm_sizes.split(",")
+        if self.warm_sizes == "none":
+            return []
+        asked = (size.split("x") for size in self.warm_sizes.split(","))
+        drawn = (drawn_size(int(width), int(height)) for width, height in asked)
+        return list(dict.fromkeys(f"{width}x{height}" for width, height in drawn))
 
     @property
     def store(self) -> str:

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from consumer.checks import loop_check
-from consumer.health import Snapshot, standstill
+from consumer.health import Snapshot, judged, standstill
 from consumer.metrics import Metrics
 
 PAGES = {
@@ -40,11 +40,9 @@ def routes(snapshot: Callable[[], Snapshot], metrics: Metrics) -> list[Route]:
         return _verdict(standstill(snapshot(), time.monotonic()))
 
     async def readyz(_: Request) -> Response:
-        current = snapshot()
-        problem = standstill(current, time.monotonic())
-        if problem is None and not current.health.ready:
-            problem = current.health.note
-        return _verdict(problem, state=current.health.state, note=current.health.note)
+        verdict = judged(snapshot(), time.monotonic())
+        problem = None if verdict.ready else verdict.note
+        return _verdict(problem, state=verdict.state, note=verdict.note)
 
     async def startupz(_: Request) -> Response:
         current = snapshot()
@@ -66,12 +64,15 @@ def routes(snapshot: Callable[[], Snapshot], metrics: Metrics) -> list[Route]:
 
 def health_page(current: Snapshot, now: float) -> dict[str, Any]:
     """Return the health page; whether the service stands still is seen here, where it is served."""
-    verdict, problem = current.health, standstill(current, now)
+    verdict = judged(current, now)
     told = {"status": verdict.status, "state": verdict.state, "note": verdict.note}
-    if problem is not None:
-        told = {"status": "fail", "state": "failed", "note": problem}
-    checks = {**current.page["checks"], **loop_check(now - current.beat, problem)}
-    return {**told, "notes": [told["note"]], **current.page, "checks": checks}
+    checks = {
+        **current.page["checks"],
+        **loop_check(now - current.beat, standstill(current, now)),
+    }
+    # The page was made while all moved, and may say that it is ready.
+    late = {"ready": verdict.ready, "checks": checks}
+    return {**told, "notes": [verdict.note], **current.page, **late}
 
 
 def _verdict(problem: str | None, **more: str) -> Response:
