@@ -1,0 +1,196 @@
+"""What the operator sees, reviewed: each way a request ends is counted, told in a line, and traced."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.proxy import BASIC_ACK, FrameProxy
+from tests.rpc import Requester
+from tests.test_metrics import exposed
+
+SMALL = {"width": 256, "height": 256}
+
+
+@pytest.fixture
+async def requester(channel):
+    return await Requester(channel).start()
+
+
+@pytest.fixture
+async def busy(house, requester, gate):
+    """Have a service at work, so that what comes waits in the queue; it goes on at the end."""
+
+    async def start():
+        service = house.service()
+        await requester.publish({"prompt": f"wait={gate.path}", **SMALL}, reply_to=None)
+        await asyncio.to_thread(gate.reached)
+        return service
+
+    yield start
+    gate.open()
+
+
+class Seen:
+    """What became of the numbers of a service since it was looked at first."""
+
+    def __init__(self, service):
+        self._service = service
+        self._before = self._now()
+
+    def _now(self):
+        return exposed(self._service.get("/metrics")[2].decode())
+
+    async def __call__(self, name, **labels):
+        """By how much a metric has grown."""
+        key = f"imagegen_{name}", frozenset(labels.items())
+        return (await asyncio.to_thread(self._now))[key] - self._before[key]
+
+
+async def line(service, **fields):
+    """The line of a job that was settled; there is one only."""
+    told = await asyncio.to_thread(service.wait, "settled", **fields)
+    same = [
+        record
+        for record in service.records
+        if record["event"] == "settled" and record["correlation_id"] == told["correlation_id"]
+    ]
+    assert same == [told]
+    return told
+
+
+# ---------------------------------------------------------------- counted on every way
+
+
+async def test_a_failure_that_nobody_waits_for_is_an_error_as_well(house, requester):
+    """A job without reply_to, as POST /generate/async sends it, is in the share of failures."""
+    service = house.service()
+    grew = Seen(service)
+    await requester.publish({"prompt": "boom", **SMALL}, reply_to=None, message_id="unheard")
+    told = await line(service, job_id="unheard")
+    assert (told["outcome"], told["code"], told["reply"]) == ("failed", "internal", "none")
+    assert await grew("errors_total", code="internal") == 1
+    assert await grew("requests_total", outcome="failed") == 1
+    assert await grew("request_duration_seconds_count") == 0
+
+
+async def test_an_answer_that_is_too_large_is_told_as_what_it_is(house, requester):
+    """The caller hears result_too_large, and so do the log and the numbers."""
+    service = house.service(MAX_REPLY_BYTES=65_536)
+    grew = Seen(service)
+    body = {"prompt": "x", "width": 1536, "height": 1536}
+    reply = await requester.ask(body, message_id="too-large")
+    assert reply["error"]["code"] == "result_too_large"
+    told = await line(service, job_id="too-large")
+    assert (told["outcome"], told["code"], told["reply"]) == (
+        "refused",
+        "result_too_large",
+        "confirmed",
+    )
+    assert told["bytes"] > 49_152 - 1
+    assert await grew("errors_total", code="result_too_large") == 1
+    assert await grew("requests_total", outcome="refused") == 1
+    assert await grew("requests_total", outcome="succeeded") == 0
+    assert await grew("replies_total", kind="error", outcome="confirmed") == 1
+    assert await grew("replies_total", kind="result", outcome="confirmed") == 0
+
+
+async def test_what_ran_out_in_the_queue_is_counted_and_told_like_any_other(requester, busy):
+    """A dead letter has its line with ids, wait and trace, and counts as expired.
+
+    How long it waited is in the histogram by which the alert on long waits goes.
+    """
+    service = await busy()
+    grew = Seen(service)
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    old = datetime.now(tz=UTC) - timedelta(seconds=90)
+    await requester.publish(
+        {"prompt": "x", **SMALL},
+        expiration=0,
+        timestamp=old,
+        message_id="late",
+        correlation_id="caller-late",
+        headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"},
+    )
+    assert json.loads((await requester.reply()).body)["error"]["code"] == "deadline_exceeded"
+    told = await line(service, correlation_id="caller-late")
+    wanted = {
+        "job_id": "late",
+        "trace_id": trace,
+        "outcome": "expired",
+        "code": "deadline_exceeded",
+        "reply": "confirmed",
+        "dead_letter": "expired",
+    }
+    assert {name: told.get(name) for name in wanted} == wanted
+    assert 89 < told["waited_s"] < 120
+    for name, labels in (
+        ("requests_total", {"outcome": "expired"}),
+        ("errors_total", {"code": "deadline_exceeded"}),
+        ("replies_total", {"kind": "error", "outcome": "confirmed"}),
+        ("settlements_total", {"settlement": "ack"}),
+        ("queue_wait_seconds_count", {}),
+        ("request_duration_seconds_count", {}),
+        ("ack_age_seconds_count", {}),
+    ):
+        assert await grew(name, **labels) == 1, name
+    assert await grew("queue_wait_seconds_sum") > 89
+
+
+async def test_a_dead_letter_that_is_parked_is_counted_as_parked(requester, busy):
+    """The alert on parked requests has to hear of those, too."""
+    service = await busy()
+    grew = Seen(service)
+    await requester.publish(
+        {"prompt": "x", **SMALL},
+        expiration=0,
+        reply_to="imagegen.requests",
+        correlation_id="astray",
+    )
+    told = await line(service, correlation_id="astray")
+    assert (told["outcome"], told["parked"]) == ("unanswerable", "reply_to_not_allowed")
+    assert await grew("parked_total", reason="reply_to_not_allowed") == 1
+    assert await grew("requests_total", outcome="unanswerable") == 1
+
+
+async def test_a_parked_copy_is_no_answer(house, requester):
+    """Where nobody was told, the line does not say that a reply was confirmed."""
+    service = house.service()
+    await requester.publish(b"{", reply_to=None, correlation_id="nobody")
+    told = await line(service, correlation_id="nobody")
+    assert (told["reply"], told["parked"]) == ("none", "invalid_request")
+
+
+async def test_who_fails_has_waited_as_well(house, requester):
+    """The wait is that of every job that began, once each, though it was tried twice."""
+    service = house.service()
+    grew = Seen(service)
+    await requester.ask({"prompt": "nan", **SMALL}, message_id="waited")
+    await line(service, job_id="waited")
+    assert await grew("queue_wait_seconds_count") == 1
+
+
+async def test_what_is_forgotten_is_counted_and_told_once(house, requester, broker):
+    """Where the link dies before the broker's word, the redelivery is what counts.
+
+    One error, one line of the end; the log says of the first that it was forgotten.
+    """
+    async with FrameProxy(broker.url("imagegen-consumer")) as proxy:
+        service = await asyncio.to_thread(house.restart, AMQP_URL=proxy.url)
+        grew = await asyncio.to_thread(Seen, service)
+        proxy.hold("broker", BASIC_ACK)
+        await requester.publish(
+            {"prompt": "boom", **SMALL}, message_id="twice", correlation_id="twice"
+        )
+        await asyncio.wait_for(proxy.held.wait(), 30)
+        proxy.cut()
+        told = await line(service, correlation_id="twice")
+        assert (told["code"], told["redelivered"]) == ("internal", True)
+        forgotten = await asyncio.to_thread(service.wait, "forgotten", job_id="twice")
+        assert (forgotten["outcome"], forgotten["redelivered"]) == ("failed", False)
+        assert await grew("errors_total", code="internal") == 1
+        assert await grew("requests_total", outcome="failed") == 1
+        assert await grew("replies_total", kind="error", outcome="forgotten") == 1
+        assert await grew("deliveries_total", redelivered="true") == 1
+        await asyncio.to_thread(house.stop)
