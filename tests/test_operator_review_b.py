@@ -1,11 +1,21 @@
 """What the operator sees, reviewed: each way a request ends is counted, told in a line, and traced."""
 
 import asyncio
+import io
 import json
+import logging
+import math
+import sys
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
+from consumer import logs, tracing
 from tests.proxy import BASIC_ACK, FrameProxy
 from tests.rpc import Requester
 from tests.test_metrics import exposed
@@ -194,3 +204,108 @@ async def test_what_is_forgotten_is_counted_and_told_once(house, requester, brok
         assert await grew("replies_total", kind="error", outcome="forgotten") == 1
         assert await grew("deliveries_total", redelivered="true") == 1
         await asyncio.to_thread(house.stop)
+
+
+# ---------------------------------------------------------------- the log
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Configure the logs of this process, and read what is told; all is as before afterwards."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, sys.excepthook, threading.excepthook
+    stream = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        logs.configure("json", "info", ["postgresql://h/db?user=u&password=queried-secret"])
+        yield stream.getvalue
+    logging.captureWarnings(capture=False)
+    root.handlers[:], root.level, sys.excepthook, threading.excepthook = before
+
+
+def _no_number(constant):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize(
+    ("value", "as_told"),
+    [
+        (math.nan, "nan"),
+        ([math.inf], ["inf"]),
+        (b"\xff\n", repr(b"\xff\n")),
+        ({b"key": {(1, 2): 3}}, {"b'key'": {"(1, 2)": 3}}),
+        ("a\nb\u2028", "a\nb\u2028"),
+    ],
+    ids=repr,
+)
+def test_whatever_is_told_is_one_line_of_json(told, value, as_told):
+    """A number that JSON does not have, bytes, keys that are no text: a shipper reads each line."""
+    logs.logger("test").info("odd", value=value)
+    (line,) = told().splitlines()
+    assert json.loads(line, parse_constant=_no_number)["value"] == as_told
+
+
+def test_a_record_that_cannot_be_told_tells_no_arguments(told):
+    """The library's own complaint would show them as they are, on many lines."""
+    broken = logging.LogRecord(
+        "theirs", logging.ERROR, __file__, 1, "wrong %d", ("queried-secret",), None
+    )
+    # Ours alone: that of the test's own machinery raises.
+    logging.getLogger().handlers[0].handle(broken)
+    (line,) = told().splitlines()
+    record = json.loads(line)
+    assert (record["event"], record["of"]) == ("record_broke", "theirs")
+    assert "queried-secret" not in line
+
+
+def test_a_password_in_a_urls_query_is_a_secret(told):
+    """PostgreSQL takes it there as well."""
+    logs.logger("test").info("said queried-secret")
+    assert json.loads(told())["event"] == f"said {logs.HIDDEN}"
+
+
+async def test_a_defect_that_quotes_the_prompt_does_not_bring_it_into_our_records(
+    house, requester
+):
+    """What the GPU process says of its failure is told without the prompt."""
+    service = house.service()
+    await requester.ask({"prompt": "quote a heron at dawn", **SMALL}, message_id="quoted")
+    await line(service, job_id="quoted")
+    record = service.wait("drawing_failed")
+    assert "cannot draw" in record["problem"]
+    assert not any("heron" in json.dumps(record) for record in service.records)
+
+
+# ---------------------------------------------------------------- the spans
+
+
+@pytest.fixture
+def spans(monkeypatch):
+    """Spans that end in this process, with a provider of their own."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "_tracer", lambda: provider.get_tracer("test"))
+    return exporter.get_finished_spans
+
+
+class StoppedError(Exception):
+    """What a stage was called off with."""
+
+
+def test_a_stage_that_was_called_off_is_no_error(spans):
+    """A job that is cancelled, ran out or is given back makes no error in the traces."""
+    with pytest.raises(StoppedError), tracing.stage("generate", StoppedError):
+        raise StoppedError
+    (span,) = spans()
+    assert (span.status.status_code, span.events) == (StatusCode.UNSET, ())
+
+
+def test_a_stage_that_failed_tells_by_what_and_not_its_words(spans):
+    """They may hold the prompt; the type says enough to look in the log."""
+    with pytest.raises(ValueError, match="heron"), tracing.stage("generate", StoppedError):
+        raise ValueError("cannot draw a heron")
+    (span,) = spans()
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes["error.type"] == "ValueError"
+    assert "heron" not in span.to_json()
