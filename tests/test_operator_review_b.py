@@ -8,6 +8,7 @@ import math
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -16,6 +17,21 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from consumer import logs, tracing
+from consumer.doctor import (
+    machine,
+    model_verdicts,
+    place_verdicts,
+    report,
+    store,
+    torch_build,
+)
+from consumer.doctor.asking import Asked
+from consumer.doctor.examine import _clocks, examine
+from consumer.doctor.management import Managed
+from consumer.doctor.torch_build import NoTorch
+from consumer.doctor.verdict import Level
+from consumer.logs import Scrubber
+from consumer.settings import SettingsError, read_settings
 from tests.proxy import BASIC_ACK, FrameProxy
 from tests.rpc import Requester
 from tests.test_metrics import exposed
@@ -309,3 +325,76 @@ def test_a_stage_that_failed_tells_by_what_and_not_its_words(spans):
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes["error.type"] == "ValueError"
     assert "heron" not in span.to_json()
+
+
+# ---------------------------------------------------------------- the doctor
+
+
+@pytest.mark.parametrize("host", ["h:99999", "h:port", "[::1", "h:0"])
+@pytest.mark.parametrize("name", ["AMQP_URL", "HTTP_AMQP_URL"])
+def test_a_broker_url_that_cannot_be_read_is_refused_as_a_setting(name, host):
+    """Not by a traceback, at the start or in the doctor; and not with its password."""
+    with pytest.raises(SettingsError) as refused:
+        read_settings({f"IMAGE_GEN_{name}": f"amqp://u:hunter2secret@{host}/v"})
+    (sentence,) = refused.value.sentences
+    assert sentence.startswith(f"IMAGE_GEN_{name} is no amqp://")
+    assert "hunter2secret" not in sentence
+
+
+@pytest.mark.parametrize("url", ["hunter2secret", "mysql://u:hunter2secret@h/x"])
+def test_a_store_of_no_kind_is_told_as_a_setting(url):
+    """Nobody is sent to start a database that the service would not use."""
+    verdict = model_verdicts.judge_store(store.look(url), 1)
+    assert verdict.level is Level.FAIL
+    assert "sqlite:////absolute/path" in verdict.finding
+    assert verdict.remedy == "correct IMAGE_GEN_STORE_URL"
+    assert "hunter2secret" not in verdict.finding
+
+
+def test_a_host_that_has_no_address_is_the_hosts_setting():
+    """The remedy names what to correct."""
+    verdict = place_verdicts.judge_port(machine.port("no-such-host.invalid", 8034))
+    assert verdict.level is Level.FAIL
+    assert "IMAGE_GEN_HOST" in verdict.remedy
+
+
+def test_a_check_that_breaks_leaves_the_others_be(monkeypatch, tmp_path, capsys):
+    """Each check has its line, as JSON too, whatever breaks in one; and the exit code says so."""
+
+    def no_torch():
+        return NoTorch("not asked for here")
+
+    def broken(_):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(torch_build, "ask", no_torch)
+    monkeypatch.setattr(place_verdicts, "judge_port", broken)
+    settings = read_settings(
+        {
+            "IMAGE_GEN_AMQP_URL": "amqp://u:hunter2secret@127.0.0.1:9/v",
+            "IMAGE_GEN_MODEL": "builtin",
+            "IMAGE_GEN_DATA_DIR": str(tmp_path),
+        }
+    )
+    assert report.tell(examine(settings), Scrubber(), as_json=True) == 1
+    verdicts = {
+        told["check"]: told for told in map(json.loads, capsys.readouterr().out.splitlines())
+    }
+    assert list(verdicts)[-1] == "clock"
+    assert verdicts["port"]["level"] == "fail"
+    assert "ZeroDivisionError: a defect" in verdicts["port"]["finding"]
+    assert verdicts["store"]["level"] == "ok"
+
+
+def test_a_store_that_does_not_answer_is_no_matter_of_the_clock():
+    """The broker tells the time all the same, and the store has a check of its own."""
+
+    def silent():
+        raise OSError("away")
+
+    looks = SimpleNamespace(
+        managed=Asked(lambda: Managed(ahead_s=70.0), 5.0), store=Asked(silent, 5.0)
+    )
+    verdict = place_verdicts.judge_clock(_clocks(looks))
+    assert verdict.level is Level.FAIL
+    assert verdict.finding.startswith("The clock of the broker is 70 s ahead of ours")
