@@ -139,22 +139,11 @@ class Replies:
         self._metrics = metrics
         self._breaks: Counter[str] = Counter()
 
-    async def send_result(
-        self, delivery: Delivery, outcome: Succeeded, patience: Patience
-    ) -> Published | None:
-        """Send a picture; None if the delivery was forgotten before the broker's word came."""
-        message = result_message(
+    def result(self, delivery: Delivery, outcome: Succeeded) -> aio_pika.Message | Fault:
+        """Return the message of a picture as its caller wants it, or why it may not be sent."""
+        return result_message(
             outcome.facts, outcome.image, delivery.accept, self._max_reply_bytes
         )
-        if isinstance(message, Fault):
-            message = error_message(outcome.facts.job_id, message)
-        return await self._send(delivery, message, patience)
-
-    async def send_error(
-        self, delivery: Delivery, job_id: str, fault: Fault, patience: Patience
-    ) -> Published | None:
-        """Send an error; None if the delivery was forgotten before the broker's word came."""
-        return await self._send(delivery, error_message(job_id, fault), patience)
 
     async def park(
         self, delivery: Delivery, reason: str, patience: Patience
@@ -188,9 +177,10 @@ class Replies:
             log.error("parking_impossible", end=told, remedy=f"create the queue {PARKING}")
             await asyncio.sleep(RETRY_MOST_S)
 
-    async def _send(
+    async def send(
         self, delivery: Delivery, message: aio_pika.Message, patience: Patience
     ) -> Published | None:
+        """Send an answer; None if the delivery was forgotten before the broker's word came."""
         message.correlation_id = delivery.correlation_id
         trace = delivery.headers.get("traceparent")
         if isinstance(trace, str):

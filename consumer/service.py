@@ -216,7 +216,7 @@ class Service:
                 on_change=self._board.refresh,
             )
         )
-        expired = Expired(replies, answers, flights, limits, metrics, tasks)
+        expired = Expired(answers, flights, limits, metrics, tasks)
         gauge = Gauge(tasks)
         queries = Queries(keeper, flights, self._broker, self._outlook, tasks)
         for attachment in (

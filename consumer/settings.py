@@ -5,6 +5,7 @@ import ipaddress
 import os
 import re
 import socket
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -152,11 +153,12 @@ class Settings(BaseModel):
 
     @field_validator("amqp_url", "http_amqp_url")
     @classmethod
-    def _speaks_amqp(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if url is not None and url.get_secret_value().split("://")[0] not in {"amqp", "amqps"}:
+    def _reaches_a_broker(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is not None and not _speaks_amqp(url.get_secret_value()):
             raise _disagree(
                 f"{PREFIX}{str(info.field_name).upper()} is no amqp:// or amqps:// URL. "
-                "Give amqp://user:password@host:5672/vhost."
+                "Give amqp://user:password@host:5672/vhost; what is special in the password is "
+                "written with %, such as %2F for a slash."
             )
         return url
 
@@ -315,6 +317,15 @@ def _validate(values: dict[str, Any], sentences: list[str]) -> Settings | None:
         # The rules between fields are looked at once the fields are right: so without the wrong.
         _validate({name: values[name] for name in values.keys() - wrong}, sentences)
     return None
+
+
+def _speaks_amqp(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return False
+    return parts.scheme in {"amqp", "amqps"} and port != 0
 
 
 def _disagree(sentence: str) -> PydanticCustomError:

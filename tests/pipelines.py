@@ -60,6 +60,7 @@ class Scripted:
 
     Failures that the child survives:
     `oom`, `nan`, `long`, `boom`: too little memory, no numbers, too long a prompt, a defect.
+    `quote`: a defect that quotes the prompt.
     `oom_once=PATH`: too little memory, unless it is to be decoded in tiles; each time is marked.
     `nan_once=PATH`: no numbers, once.
     `flat`: the picture is of one colour.
@@ -182,6 +183,8 @@ def _fail(words, command):
     for word, error in _ERRORS.items():
         if word in words:
             raise error(f"scripted {word}")
+    if "quote" in words:
+        raise ValueError(f"cannot draw {command.prompt!r}")
     if "oom_once" in words and not command.tiled:
         _marks(words["oom_once"])
         raise OutOfMemoryError("scripted oom_once")
