@@ -176,7 +176,7 @@ class Board:
             self.phase,
             outlook,
             time.monotonic(),
-            self.been_ready,
+            gpu.ready is not None,
             self._watch(),
         )
 

@@ -130,8 +130,8 @@ class Snapshot:
     """For the forecasts of jobs."""
     beat: float
     """Monotonic seconds at which the event loop made it."""
-    been_ready: bool = False
-    """It was ready at least once since the start."""
+    started: bool = False
+    """A model was loaded, proved and warm once; what is missing since, a new start would not bring."""
     watch: "WatchDue | None" = None
     """What the watch over the GPU process owes; None while there is nothing to watch."""
 

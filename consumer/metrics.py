@@ -245,7 +245,8 @@ TABLE: tuple[Row, ...] = (
     ),
     _gauge(
         "estimated_wait_seconds",
-        "When the turn of a request would come that were sent now; NaN before the first picture.",
+        "When the turn of a request would come that were sent now; NaN before the first picture, and "
+        "while nobody takes requests.",
     ),
     # ---------------------------------------------------------- the service itself
     _gauge("ready", "1 when the service can take work."),

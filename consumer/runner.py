@@ -312,7 +312,7 @@ def _reported(error: DrawingFailedError, prompt: str) -> Fault:
         case _:
             # What a library says of a prompt may quote it.
             told = str(error).replace(prompt, HIDDEN)
-            log.error("drawing_failed", code=error.code, problem=told)
+            log.error("drawing_failed", code=error.code, problem=told, frames=error.frames)
             return Fault(
                 ErrorCode.INTERNAL,
                 "The picture could not be drawn. The service's log has the reason.",

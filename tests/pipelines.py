@@ -70,7 +70,7 @@ class Scripted:
     `note=PATH`: append the job id and `tiled` or `whole` to the file, a line for each start.
 
     While loading, from the file `faults` only: `die_loading`, `fail_loading` (may pass by itself),
-    `refuse_loading` (does not).
+    `refuse_loading` (does not), `wait_loading=FIFO` (blocks until somebody opens it for writing).
     """
 
     def load(self, command, note):
@@ -80,6 +80,8 @@ class Scripted:
         if command.model == "refuse":
             raise LoadError("There is no such model. Choose another.", permanent=True)
         words = self._words("")
+        if "wait_loading" in words:
+            Path(words["wait_loading"]).read_bytes()
         if "die_loading" in words:
             os.kill(os.getpid(), signal.SIGKILL)
         if "fail_loading" in words:

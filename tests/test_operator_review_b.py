@@ -289,7 +289,8 @@ async def test_a_defect_that_quotes_the_prompt_does_not_bring_it_into_our_record
     await line(service, job_id="quoted")
     record = service.wait("drawing_failed")
     assert "cannot draw" in record["problem"]
-    assert not any("heron" in json.dumps(record) for record in service.records)
+    assert "pipelines.py" in record["frames"]
+    assert not any("heron" in line for line in service.lines)
 
 
 # ---------------------------------------------------------------- the spans

@@ -383,8 +383,8 @@ def _environment(load: Load) -> dict[str, str]:
 def _told(picture: Picture, outcome: Done | Stopped | Failed) -> GpuError | None:
     """Return why there is no picture, by the child's own words; None if there is one."""
     match outcome:
-        case Failed(code=code, message=text):
-            return DrawingFailedError(code, text)
+        case Failed(code=code, message=text, frames=frames):
+            return DrawingFailedError(code, text, frames)
         case Stopped(step=step):
             return DrawingStoppedError(f"stopped after step {step}")
         case Done() if picture.called_off:

@@ -17,7 +17,7 @@ PAGES = {
     "/health": "status, model, GPU, broker, queue, work in hand",
     "/livez": "200 while the service's event loop runs and its GPU process is watched",
     "/readyz": "200 while it can take requests",
-    "/startupz": "200 once it could take requests",
+    "/startupz": "200 once a model was loaded and warm",
     "/metrics": "Prometheus metrics",
 }
 
@@ -46,7 +46,7 @@ def routes(snapshot: Callable[[], Snapshot], metrics: Metrics) -> list[Route]:
 
     async def startupz(_: Request) -> Response:
         current = snapshot()
-        return _verdict(None if current.been_ready else current.health.note)
+        return _verdict(None if current.started else current.health.note)
 
     async def exposition(_: Request) -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
