@@ -29,6 +29,7 @@ from consumer.health import Health, Phase, Snapshot, Vitals, WatchDue, derive
 from consumer.intake import Intake
 from consumer.keeper import Keeper
 from consumer.metrics import Metrics
+from consumer.replies import Replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Floor:
     flights: Flights
     intake: Intake
     gauge: Gauge
+    replies: Replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class Board:
                 broker_connected=broker.connected,
                 broker_problem=public(broker.last_problem),
                 broker_blocked=broker.blocked,
+                parking_problem=self.floor.replies.parking_problem if self.floor else None,
                 taking=self._taking,
                 store_problem=self._store_problem,
                 gpu_note=public(self._gpu_news.text) or "",

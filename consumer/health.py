@@ -38,6 +38,8 @@ class Vitals:
     broker_problem: str | None
     broker_blocked: bool
     """The broker is short of memory or disk, and takes no publish."""
+    parking_problem: str | None
+    """Why a request that is to be parked stays in our hands, as a sentence."""
     taking: bool
     """The broker hands us requests."""
     store_problem: str | None
@@ -58,7 +60,7 @@ class Health:
 
     status: Literal["pass", "warn", "fail"]
     state: str
-    """loading, connecting, ready, no_store, paused, blocked, draining, stopping or failed."""
+    """loading, connecting, ready, no_store, paused, blocked, unparked, draining, stopping or failed."""
     note: str
     """A sentence."""
     ready: bool
@@ -113,6 +115,9 @@ def _of_links(vitals: Vitals) -> Health:
         return Health("fail", "connecting", f"No broker: {problem}.", ready=False)
     if not vitals.taking:
         return Health("warn", "paused", "No requests are taken for the moment.", ready=False)
+    if vitals.parking_problem is not None:
+        note = f"{vitals.parking_problem}. The request keeps its place in our hands meanwhile."
+        return Health("warn", "unparked", note, ready=True)
     if vitals.broker_blocked:
         note = "The broker is short of memory or disk: answers wait until it takes them."
         return Health("warn", "blocked", note, ready=True)

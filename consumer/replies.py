@@ -43,6 +43,9 @@ BREAKS_MOST = 2
 """Direct replies on which the broker broke so often are given up: it would break for ever."""
 
 
+REMEDY = f"create the queue {PARKING}, as rabbitmq/definitions.json has it"
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long an answer is tried."""
@@ -138,6 +141,8 @@ class Replies:
         self._max_reply_bytes = max_reply_bytes
         self._metrics = metrics
         self._breaks: Counter[str] = Counter()
+        self._unparked: dict[str | None, str | None] = {}
+        """What the broker said last to each copy that is not parked yet."""
 
     def result(self, delivery: Delivery, outcome: Succeeded) -> aio_pika.Message | Fault:
         """Return the message of a picture as its caller wants it, or why it may not be sent."""
@@ -170,12 +175,17 @@ class Replies:
             timestamp=datetime.now(tz=UTC),
             delivery_mode=DeliveryMode.PERSISTENT,
         )
-        while True:
-            told = await self._until_told(PARKING, copy, patience, mandatory=True)
-            if told in {Published.CONFIRMED, None}:
-                return told
-            log.error("parking_impossible", end=told, remedy=f"create the queue {PARKING}")
-            await asyncio.sleep(RETRY_MOST_S)
+        self._unparked[copy.message_id] = None
+        try:
+            while True:
+                told = await self._until_told(PARKING, copy, patience, mandatory=True)
+                if told in {Published.CONFIRMED, None}:
+                    return told
+                self._unparked[copy.message_id] = told.value
+                log.error("parking_impossible", end=told.value, remedy=REMEDY)
+                await asyncio.sleep(RETRY_MOST_S)
+        finally:
+            del self._unparked[copy.message_id]
 
     async def send(
         self, delivery: Delivery, message: aio_pika.Message, patience: Patience
@@ -196,6 +206,15 @@ class Replies:
         self._metrics.reply_bytes.observe(len(message.body))
         with self._metrics.stage("publish"), tracing.publishing(direct):
             return await self._until_told(reply_to, message, patience, mandatory=not direct)
+
+    @property
+    def parking_problem(self) -> str | None:
+        """Why a request is not parked, as a sentence; None if none waits for that."""
+        told = {end for end in self._unparked.values() if end is not None}
+        if not told:
+            return None
+        ends = " and ".join(sorted(told))
+        return f"The broker does not take what is to be parked ({ends}): {REMEDY}"
 
     def _count_break(self, reply_to: str) -> None:
         """Remember a suspect. All that were in flight on the connection are, for a while."""

@@ -228,7 +228,7 @@ class Service:
             intake.attach,
         ):
             self._broker.attach(attachment)
-        return Floor(flights, intake, gauge)
+        return Floor(flights, intake, gauge, replies)
 
     async def _mind_the_gate(self, floor: Floor) -> None:
         """Take work exactly while it can be done: the GPU works and the store can be written."""
