@@ -23,7 +23,6 @@ _LATER = frozenset({408, 429, 500, 502, 503, 504})
 """Answers that may be others a little later."""
 PART, NO_SUCH_PART = 206, 416
 """HTTP's own words for the answer to a Range."""
-CHUNK_BYTES = 1 << 20
 
 
 class StoppedError(Exception):
@@ -139,5 +138,6 @@ def _read_answer(hub: Hub, address: str, grown: _Grown) -> None:
         if grown.size and answer.status_code != PART:
             # It does not give parts: this is the file from its beginning.
             grown.start_over()
-        for chunk in answer.iter_raw(CHUNK_BYTES):
+        # As it comes: what waits for a larger piece is lost with the connection.
+        for chunk in answer.iter_raw():
             grown.add(chunk)

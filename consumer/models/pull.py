@@ -101,6 +101,10 @@ def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
+def _is_held(shelf: Shelf, file: Recorded) -> bool:
+    return _has_size(shelf.blobs / file.blob, file.size)
+
+
 def _of(files: list[Recorded], index: dict[str, Any]) -> list[Recorded]:
     names = chosen((file.path for file in files), index)
     return [file for file in files if file.path in names]
@@ -115,12 +119,13 @@ def _pull(
 ) -> Pulled:
     listing = hub.listing(wish.revision)
     shelf.blobs.mkdir(parents=True, exist_ok=True)
+    before = {file.blob for file in listing.files if _is_held(shelf, file)}
     files = _of(listing.files, _index(hub, shelf, listing))
     size = sum(file.size for file in files)
     if wish.check:
         with show("checked", len(files), size) as shown:
             _remove_damaged(shelf, files, shown)
-    missing = [file for file in files if not _has_size(shelf.blobs / file.blob, file.size)]
+    missing = [file for file in files if not _is_held(shelf, file)]
     to_come = _to_come(shelf, missing)
     _check_room(shelf, to_come)
     with show("fetched", len(files), size) as shown:
@@ -130,7 +135,8 @@ def _pull(
     if not all(_has_size(place / file.path, file.size) for file in files):
         _unlink_stale(place, files)
         place = settle()
-    return Pulled(place, place.name, len(files), size, to_come)
+    index = sum(file.size for file in files if file.path == INDEX and file.blob not in before)
+    return Pulled(place, place.name, len(files), size, index + to_come)
 
 
 def _index(hub: Hub, shelf: Shelf, listing: Listing) -> dict[str, Any]:

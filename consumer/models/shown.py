@@ -54,7 +54,8 @@ class Shown:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def had(self, size: int, files: int) -> None:
         """So much needed no work; it does not count into the rate."""

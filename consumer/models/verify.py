@@ -88,12 +88,14 @@ def check(whole: Whole, show: Callable[[str, int, int], Shown]) -> Iterator[Chec
     """Look at every file, and then at what holds between them."""
     paths = [whole.place / file.path for file in whole.files]
     size = sum(path.stat().st_size for path in paths if path.is_file())
+    broken = set()
     with show("checked", len(paths), size) as shown:
         for file, path in zip(whole.files, paths, strict=True):
-            yield _check_file(file, path, shown)
+            checked = _check_file(file, path, shown)
+            broken |= {file.path} if checked.problem else set()
+            yield checked
             shown.file()
-    told = {file.path for file in whole.files}
-    yield from (found for found in _between(whole.place, paths) if found.file not in told)
+    yield from (found for found in _between(whole.place, paths) if found.file not in broken)
 
 
 def _between(place: Path, paths: list[Path]) -> Iterator[Checked]:

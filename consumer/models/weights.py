@@ -64,5 +64,6 @@ def _shard_problem(path: Path, named: set[str]) -> list[str]:
     except (OSError, ValueError):
         return []  # told of the file itself
     lacking, more = sorted(named - held), sorted(held - named)
-    told = [f"lacks {lacking[0]!r}, which the index has in it"] if lacking else []
-    return told + ([f"has {more[0]!r}, which is not in the index"] if more else [])
+    if lacking:
+        return [f"lacks {lacking[0]!r}, which the index has in it"]
+    return [f"has {more[0]!r}, which is not in the index"] if more else []
