@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -241,8 +243,31 @@ def grown(home, hub):
     blobs = home / "hub" / f"models--{MODEL.replace('/', '--')}" / "blobs"
     path = blobs / f"{sha256}.incomplete"
     while not path.is_file() or path.stat().st_size < 1:
-        pass
+        time.sleep(0.01)
     return path.stat().st_size
+
+
+def test_two_that_pull_at_once_fetch_a_file_once(hub, home, tmp_path):
+    """The second waits for the first, and finds the file whole."""
+    from consumer.models.download import Reader, download
+    from consumer.models.hub import Hub
+    from consumer.models.selection import Recorded
+
+    hub.faults.held = WEIGHTS
+    record = Recorded(WEIGHTS, *hub.record(WEIGHTS))
+    asked = Hub(MODEL)
+    reader = Reader(lambda _: None, threading.Event())
+    arguments = (asked, asked.address(hub.commit, WEIGHTS), record, tmp_path, reader)
+    both = [threading.Thread(target=download, args=arguments) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    assert hub.halfway.wait(60)
+    hub.go_on.set()
+    for thread in both:
+        thread.join()
+    asked.close()
+    assert hub.asked == [WEIGHTS]
+    assert {path.name for path in tmp_path.glob("*") if path.is_file()} == {record.blob}
 
 
 def test_a_full_disk_is_told_before_anything_comes(imagegen, hub):
@@ -371,8 +396,8 @@ DAMAGES = {
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "by names alone"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found_and_mended(imagegen, monkeypatch, hub, home, damage, listed):
-    """A byte too few, a bit turned, a file gone: named, and fetched again alone, not all of it.
+def test_damage_is_found(imagegen, monkeypatch, hub, home, damage, listed):
+    """A byte too few, a bit turned, a file gone: each is named, with what is wrong.
 
     Also where nothing but the names of the blobs says what ought to be in them.
     """
@@ -386,7 +411,6 @@ def test_damage_is_found_and_mended(imagegen, monkeypatch, hub, home, damage, li
     code, problems, last = verified(imagegen)
     assert (code, last["whole"], set(problems)) == (1, False, {WEIGHTS})
     assert problem in problems[WEIGHTS] or not listed
-    monkeypatch.undo()
 
 
 def test_what_is_damaged_is_fetched_again_and_nothing_else(imagegen, hub, home):
@@ -463,3 +487,50 @@ def test_the_built_in_model_is_proved_too(imagegen, tmp_path):
     ensure_builtin(data)
     code, problems, last = verified(imagegen, MODEL="builtin", DATA_DIR=data)
     assert (code, problems, last["whole"]) == (0, {}, True)
+
+
+# ---------------------------------------------------------------- help
+
+HEAVY = """
+import sys
+from consumer.__main__ import app
+sys.argv = ["imagegen", *sys.argv[1:]]
+for name in ("torch", "diffusers", "transformers", "huggingface_hub"):
+    sys.modules[name] = None
+app()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["pull", "--help"]], ids=" ".join)
+def test_help_needs_neither_torch_nor_the_hub(arguments):
+    """It is quick, and there where neither is installed."""
+    ran = subprocess.run(
+        [sys.executable, "-c", HEAVY, "model", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "model" in ran.stdout
+
+
+def test_a_plain_pull_asks_the_hub_before_it_imports_the_loader(imagegen, hub):
+    """A model that cannot be had is told in a second, not after the import of torch."""
+    hub.faults.error = (401, "RepoNotFound")
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "consumer", "model", "pull"],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": PATHS,
+            "HF_ENDPOINT": hub.url,
+            "IMAGE_GEN_MODEL": MODEL,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 2
+    imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+    assert not {"torch", "diffusers", "transformers"} & imported
