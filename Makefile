@@ -60,6 +60,10 @@ asyncapi-check: ## the AsyncAPI document by the official parser (npm)
 image-check: ## container files by hadolint and a Docker engine, and a picture through them
 	tools/image_check.sh
 
+.PHONY: kubernetes-check
+kubernetes-check: | $(PYTHON) ## the manifests by kubectl and by the schemas of Kubernetes, KEDA and Prometheus
+	PYTHON=$(PYTHON) tools/kubernetes_check.sh
+
 .PHONY: bench-overhead
 bench-overhead: | $(PYTHON) ## seconds that the service adds to a picture, built-in model, 1024x1024
 	$(PYTHON) -m bench.overhead
