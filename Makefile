@@ -37,7 +37,7 @@ test: ## the whole suite, set-up included
 
 .PHONY: check-full
 check-full: test ## the suite, and what needs Node, PostgreSQL, a browser or time besides
-	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py
+	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py tests/full/test_model_offline.py
 	$(MAKE) browser-check api-check rules-check asyncapi-check
 
 .PHONY: api-check
