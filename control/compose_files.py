@@ -16,7 +16,10 @@ from control.state import Clone, read_record, write_private
 from control.torch_build import Variant, guess_variant, wanted_variant
 
 API_TOKEN = "api-token"  # noqa: S105 - a name
-"""Not a user of the broker: what callers of the HTTP job API show."""
+COOKIE, DATABASE = "erlang-cookie", "postgres"
+OTHERS = (API_TOKEN, COOKIE, DATABASE)
+"""Not users of the broker: what callers of the HTTP job API show, what the nodes of a cluster know
+each other by, and the password of the store that several services share."""
 _DEVICES = {"VIDEO_GID": "dri/card*", "RENDER_GID": "kfd"}
 """Whose group a container has to be in, by the name that docker-compose.yml reads from .env."""
 
@@ -31,7 +34,7 @@ def write(folder: Path) -> None:
     folder.chmod(0o700)
     users = (RABBITMQ / "users.json").read_text(encoding="utf-8")
     names = definitions.user_names(users)
-    passwords = _passwords(folder / "passwords.json", [*names, API_TOKEN])
+    passwords = _passwords(folder / "passwords.json", [*names, *OTHERS])
     hashes = {
         name: definitions.password_hash(passwords[name], secrets.token_bytes(4))
         for name in names
@@ -47,6 +50,10 @@ def write(folder: Path) -> None:
         "image_gen_http_amqp_url": f"amqp://{http}@rabbitmq:5672/imagegen\n",
         "image_gen_api_token": f"{passwords[API_TOKEN]}\n",
         "image_gen_management_url": f"http://{monitoring}@rabbitmq:15672\n",
+        "image_gen_store_url": f"postgresql://imagegen:{passwords[DATABASE]}@postgres/imagegen\n",
+        "postgres_password": f"{passwords[DATABASE]}\n",
+        # Without an end of line, which Erlang would take for a part of it.
+        "erlang_cookie": passwords[COOKIE],
     }.items():
         write_private(folder / name, text)
         (folder / name).chmod(0o644)
