@@ -3,10 +3,11 @@
 `python -m control.compose_files` in the clone makes them, `./control.sh init` as well.
 """
 
+import base64
 import json
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from control import definitions
@@ -35,10 +36,7 @@ def write(folder: Path) -> None:
     users = (RABBITMQ / "users.json").read_text(encoding="utf-8")
     names = definitions.user_names(users)
     passwords = _passwords(folder / "passwords.json", [*names, *OTHERS])
-    hashes = {
-        name: definitions.password_hash(passwords[name], secrets.token_bytes(4))
-        for name in names
-    }
+    hashes = _hashes(folder / "rabbitmq_users.json", {name: passwords[name] for name in names})
     backend = f"chat-backend:{passwords['chat-backend']}"
     write_private(folder / "chat_backend_url", f"amqp://{backend}@127.0.0.1:5672/imagegen\n")
     consumer = f"imagegen-consumer:{passwords['imagegen-consumer']}"
@@ -57,6 +55,12 @@ def write(folder: Path) -> None:
     }.items():
         write_private(folder / name, text)
         (folder / name).chmod(0o644)
+
+
+def of(variant: str) -> list[str]:
+    """Return the compose files of a variant, the main one first."""
+    main = "docker-compose.yml"
+    return [main] if variant == "rocm" else [main, f"docker-compose.{variant}.yml"]
 
 
 def complete(env: Path, variant: Variant, devices: Path = Path("/dev")) -> None:
@@ -80,10 +84,21 @@ def _passwords(path: Path, names: Iterable[str]) -> dict[str, str]:
     return passwords
 
 
+def _hashes(path: Path, passwords: Mapping[str, str]) -> dict[str, str]:
+    """Return a hash for every user: the one that the file has, if it is of the password."""
+    known = {user["name"]: user for user in read_record(path).get("users", [])}
+    hashes = {}
+    for name, password in passwords.items():
+        old = str(known.get(name, {}).get("password_hash", ""))
+        salt = base64.b64decode(old)[:4] or secrets.token_bytes(4)
+        hashes[name] = definitions.password_hash(password, salt)
+    return hashes
+
+
 def _facts(variant: Variant, devices: Path) -> dict[str, str]:
     """Return the lines for .env: the override of the variant, or the groups of an AMD card."""
     if variant != "rocm":
-        return {"COMPOSE_FILE": f"docker-compose.yml:docker-compose.{variant}.yml"}
+        return {"COMPOSE_FILE": ":".join(of(variant))}
     groups: dict[str, str] = {}
     for name, pattern in _DEVICES.items():
         for device in devices.glob(pattern):
