@@ -53,13 +53,21 @@ class Project:
         command = ["docker", "compose", "--progress", "plain", *_PROFILE, *arguments]
         log = self._clone.log("compose")
         with Progress(title) as progress:
-            tell = progress.tell
-            run_logged(command, log, tell, failing, self._environment(), self._clone.root)
+            run_logged(
+                command,
+                log,
+                progress.tell,
+                failing,
+                self._environment(arguments),
+                self._clone.root,
+            )
 
     def become(self, *arguments: str, variant: str | None = None) -> int:
         """Hand over to compose, of the variant that is named or was asked for."""
         os.chdir(self._clone.root)
-        return become(["docker", "compose", *_PROFILE, *arguments], self._environment(variant))
+        return become(
+            ["docker", "compose", *_PROFILE, *arguments], self._environment(arguments, variant)
+        )
 
     def _config(self) -> dict[str, Any]:
         if not self._read:
@@ -77,15 +85,19 @@ class Project:
         return subprocess.run(
             ["docker", "compose", *_PROFILE, *arguments],
             cwd=self._clone.root,
-            env=self._environment(),
+            env=self._environment(arguments),
             capture_output=True,
             text=True,
             check=False,
         )
 
-    def _environment(self, variant: str | None = None) -> dict[str, str]:
+    def _environment(
+        self, arguments: tuple[str, ...], variant: str | None = None
+    ) -> dict[str, str]:
         """Return compose's environment; without a variant the files are those that .env names."""
-        environment = {**os.environ, "IMAGE_REVISION": self._clone.revision()}
+        environment = dict(os.environ)
+        if "build" in arguments:
+            environment["IMAGE_REVISION"] = self._clone.revision()
         variant = variant or wanted_variant()
         if variant is not None:
             environment["COMPOSE_FILE"] = ":".join(compose_files.of(variant))
