@@ -199,7 +199,7 @@ amqp_port() { echo $((5671 + $1)); }
 order() {
   local url
   url=$(sed "s/:5672/:$(amqp_port "$1")/" .imagegen/secrets/chat_backend_url)
-  "${enter[@]}" "$client" generate "A sunset over mountains" --size 1024x1024 --steps 51 \
+  "${enter[@]}" "$client" generate "A sunset over mountains" --size 1024x1024 --steps 20 \
     --seed "$2" --output "$pictures/$2.png" --url "$url" >"$pictures/$2.log" 2>&1 &
   orders[$2]=$!
 }
