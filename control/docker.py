@@ -1,6 +1,7 @@
 """The command `docker`: whether an engine answers, and what it says of a container."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,17 +17,25 @@ def look() -> Engine | None:
     """Return the engine that answers, or what is wrong with it; None without a command `docker`."""
     if shutil.which("docker") is None:
         return None
+    if os.environ.get("DOCKER_HOST", "").startswith(("tcp:", "ssh:")):
+        # Its ports and folders are not this machine's.
+        return Engine(problem="DOCKER_HOST names an engine on another machine.")
     engine = _ask("version", "--format", "{{.Server.Version}}")
     compose = _ask("compose", "version", "--short") if engine else ""
+    return Engine(engine, _problem(engine, compose))
+
+
+def _problem(engine: str, compose: str) -> str:
+    """Return what makes these versions useless, empty where nothing does."""
     if not engine:
-        return Engine(problem="no Docker engine answers.")
+        return "no Docker engine answers."
     if _number(engine) < OLDEST_ENGINE:
-        return Engine(engine, f"Docker Engine {engine} is older than 25.")
+        return f"Docker Engine {engine} is older than 25."
     if not compose:
-        return Engine(engine, "docker has no compose plugin.")
+        return "docker has no compose plugin."
     if _number(compose) < OLDEST_COMPOSE:
-        return Engine(engine, f"Docker Compose {compose} is older than 2.24.")
-    return Engine(engine)
+        return f"Docker Compose {compose} is older than 2.24."
+    return ""
 
 
 def has_image(name: str) -> bool:

@@ -93,8 +93,8 @@ def engine(tmp_path, ports, monkeypatch):
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    for name in ("VARIANT", "AMQP_URL", "PORT"):
-        monkeypatch.delenv(f"IMAGE_GEN_{name}", raising=False)
+    for name in ("IMAGE_GEN_VARIANT", "IMAGE_GEN_AMQP_URL", "IMAGE_GEN_PORT", "DOCKER_HOST"):
+        monkeypatch.delenv(name, raising=False)
     (state / "engine").write_text("28.5.2")
     (state / "plugin").write_text("v2.40.3-3")
     services = {
@@ -316,6 +316,12 @@ def test_an_engine_of_no_use_says_why(engine, engine_says, plugin_says, problem)
     found = docker.look()
     assert problem in found.problem
     assert bool(problem) == bool(found.problem)
+
+
+def test_an_engine_elsewhere_is_of_no_use(engine, monkeypatch):
+    """Ports and folders of another machine are not those that control.sh speaks of."""
+    monkeypatch.setenv("DOCKER_HOST", "ssh://somebody@elsewhere")
+    assert "another machine" in docker.look().problem
 
 
 def test_without_docker_there_is_no_engine(monkeypatch, tmp_path):
