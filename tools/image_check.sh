@@ -256,8 +256,12 @@ check_cluster() {
   python3 -m control.compose_files
   bring_up image-service-1 image-service-2
   check_guards rabbitmq-{1,2,3}=999 postgres=999 image-service-{1,2}=1000
-  local victim id
+  local victim service id
   for victim in 1 2 3; do kill_one "$victim"; done
+  for service in image-service-{1,2}; do
+    # Each was on one of them.
+    [[ $("${compose[@]}" logs "$service") == *broker_lost* ]] || fail "$service lost no broker"
+  done
   id=$(ask 1 /jobs | grep -o '"job_id":"[^"]*"' | head -1 | cut -d '"' -f 4)
   ask 1 "/job/$id/image" >"$pictures/by-1.png"
   ask 2 "/job/$id/image" >"$pictures/by-2.png"
