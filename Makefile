@@ -57,7 +57,7 @@ asyncapi-check: ## the AsyncAPI document by the official parser (npm)
 	tools/asyncapi_check.sh
 
 .PHONY: image-check
-image-check: ## container files by hadolint and a Docker engine, and a picture through them
+image-check: ## container files by hadolint and a Docker engine: pictures, control.sh, a cluster that loses brokers (12 minutes)
 	tools/image_check.sh
 
 .PHONY: kubernetes-check

@@ -29,7 +29,7 @@ from schemas.sizes import LISTED_SIZES, MAX_SIDE, MIN_SIDE, drawn_size
 PREFIX = "IMAGE_GEN_"
 SECRETS_FOLDER = Path("/run/secrets")
 
-OUTSIDE = {"VARIANT", "TORCH_INDEX"}
+OUTSIDE = {"VARIANT", "TORCH_INDEX", "RUN"}
 """Names with our prefix that `control.sh` and the image build read, not the service."""
 
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
