@@ -15,6 +15,8 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, SecretStr
 
+from consumer.nodes import nodes_in
+
 HIDDEN = "***"
 """Stands where a secret stood."""
 SECRET_LEAST = 6
@@ -80,12 +82,13 @@ def secrets_in(settings: BaseModel) -> list[str]:
 
 
 def _parts(secret: str) -> Iterator[str]:
-    """Give what must not be told of a secret: of a URL its password, as written and as meant."""
+    """Give what must not be told of a secret: of URLs their passwords, as written and as meant."""
     told = [secret]
     if "://" in secret:
         with contextlib.suppress(ValueError):
-            password = urllib.parse.urlsplit(secret).password or ""
-            told = [password, urllib.parse.unquote(password)]
+            urls = [urllib.parse.urlsplit(url) for url in nodes_in(secret)]
+            passwords = [url.password or "" for url in urls]
+            told = [*passwords, *map(urllib.parse.unquote, passwords)]
     yield from (part for part in told if len(part) >= SECRET_LEAST)
 
 

@@ -36,6 +36,7 @@ from consumer.intake import Desk, Intake
 from consumer.keeper import Keeper
 from consumer.logs import configure, logger, secrets_in
 from consumer.metrics import Metrics
+from consumer.nodes import nodes_in
 from consumer.presence import Presence
 from consumer.provision import Provision
 from consumer.queries import Queries
@@ -250,7 +251,7 @@ class Service:
 
     async def _provision(self, session: Session) -> None:
         settings = self._settings
-        url = URL(settings.amqp_url.get_secret_value())
+        url = URL(nodes_in(settings.amqp_url.get_secret_value())[0])
         management = settings.management_url
         provision = Provision(
             settings.topology,

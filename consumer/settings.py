@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from consumer.nodes import disagreement, nodes_in
 from schemas.request import MAX_GUIDANCE, MAX_STEPS, MIN_STEPS
 from schemas.sizes import LISTED_SIZES, MAX_SIDE, MIN_SIDE
 
@@ -97,7 +98,7 @@ class Settings(BaseModel):
     """0 for distilled models: requests may not ask for guidance then. Above 0: the default."""
 
     amqp_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/imagegen")
-    """The broker, with user, password and vhost: amqp:// or amqps://."""
+    """The broker, with user, password and vhost: amqp:// or amqps://. Several nodes with commas between."""
     management_url: SecretStr | None = None
     """The broker's management API (http://user:password@host:15672); lets limits be compared."""
     topology: Literal["auto", "check", "declare"] = "auto"
@@ -153,11 +154,9 @@ class Settings(BaseModel):
     @field_validator("amqp_url", "http_amqp_url")
     @classmethod
     def _speaks_amqp(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if url is not None and url.get_secret_value().split("://")[0] not in {"amqp", "amqps"}:
-            raise _disagree(
-                f"{PREFIX}{str(info.field_name).upper()} is no amqp:// or amqps:// URL. "
-                "Give amqp://user:password@host:5672/vhost."
-            )
+        problem = None if url is None else disagreement(nodes_in(url.get_secret_value()))
+        if problem is not None:
+            raise _disagree(f"{PREFIX}{str(info.field_name).upper()} {problem}")
         return url
 
     @field_validator("reply_to_allow")
