@@ -24,7 +24,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--jobs-in-hand", type=int, default=2, metavar="N", help="MAX_CONCURRENT (default 2)"
     )
-    parser.add_argument("--quick", action="store_true", help="short spans: for a look, no figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="short spans: for a look, no figures"
+    )
     parser.add_argument("--plot", type=Path, default=PLOT, metavar="FILE")
     return parser.parse_args()
 

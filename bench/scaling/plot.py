@@ -59,13 +59,11 @@ class Frame:
                 f'<line x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#eee"/>'
                 f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{share * top:.3g}</text>'
             )
-        for count in self.counts:
-            lines.append(
-                f'<text x="{self._x(count):.1f}" y="{floor + 14}" text-anchor="middle">{count}</text>'
-            )
-        lines.append(
-            f'<text x="{right}" y="{floor + 28}" text-anchor="end">consumers</text>'
-        )
+        lines += [
+            f'<text x="{self._x(count):.1f}" y="{floor + 14}" text-anchor="middle">{count}</text>'
+            for count in self.counts
+        ]
+        lines.append(f'<text x="{right}" y="{floor + 28}" text-anchor="end">consumers</text>')
         return lines
 
     def _line(self, curve: Curve, top: float) -> str:

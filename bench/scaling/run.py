@@ -97,9 +97,7 @@ def idle(fleet: Fleet, spans: Spans, tell: Tell) -> dict[str, Any]:
     return {
         "cpu_ms": round(1e3 * _used(before, after, "consumers") / consumer_seconds, 2),
         "database_cpu_ms": round(1e3 * _used(before, after, "database") / consumer_seconds, 2),
-        "transactions": round(
-            (after.transactions - before.transactions) / consumer_seconds, 3
-        ),
+        "transactions": round((after.transactions - before.transactions) / consumer_seconds, 3),
         "connections": after.connections / len(fleet.consumers),
         "channels": after.channels / len(fleet.consumers),
         "sessions": after.sessions / len(fleet.consumers),
