@@ -125,6 +125,7 @@ class Service:
         around = Surroundings(
             snapshot=lambda: self._board.snapshot,
             limits=lambda: outfit.limits(settings, self._gpu.ready),
+            step=self._step,
             metrics=self._metrics,
         )
         # The consumer's own user may declare no queue but one that the broker names.
@@ -333,6 +334,11 @@ class Service:
     def _enter(self, phase: Phase) -> None:
         self._board.phase = phase
         self._board.refresh()
+
+    def _step(self, job_id: str) -> int | None:
+        """Return how many steps of a job are done here; asked in the HTTP thread, too."""
+        floor = self._board.floor
+        return None if floor is None else floor.flights.step(job_id)
 
     def _outlook(self) -> Outlook:
         return self._board.snapshot.outlook

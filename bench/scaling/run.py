@@ -115,13 +115,14 @@ def busy(fleet: Fleet, spans: Spans, tell: Tell) -> dict[str, Any]:
         before, known = fleet.meter.read(), len(asking.answers)
         asking.listen(spans.busy, tell, lambda: False)
         after, until = fleet.meter.read(), len(asking.answers)
-        torch = imports_torch(fleet.consumers)
+        torch, series = imports_torch(fleet.consumers), _series(fleet)
         asking.finish(tell)
     time.sleep(STATISTICS_S)
     ended = fleet.meter.read()
     window = asking.answers[known:until]
     return {
         "torch": torch,
+        "series": series,
         "pictures": len(asking.answers),
         "errors": _errors(asking.answers),
         "throughput": round(throughput(window), 4),
@@ -184,6 +185,12 @@ def _by_worker(answers: Iterable[dict[str, Any]]) -> dict[str, list[float]]:
 
 def _drawn_by(answers: list[dict[str, Any]]) -> int:
     return len(_by_worker(answers))
+
+
+def _series(fleet: Fleet) -> int:
+    """Return how many time series a Prometheus would have of one consumer."""
+    text = fleet.consumers[0].get("/metrics")[2].decode()
+    return sum(bool(line) and not line.startswith("#") for line in text.splitlines())
 
 
 def _errors(answers: list[dict[str, Any]]) -> list[str]:

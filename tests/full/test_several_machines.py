@@ -59,7 +59,8 @@ async def words(broker):
 async def drawing(machine, requester, gate):
     """Two machines, of which `first` draws `shared` and waits at the gate."""
     first = await machine("first")
-    await requester.publish(held(gate), message_id="shared", correlation_id="once")
+    body = {"prompt": f"wait={gate.path} step=0.1", **SMALL}
+    await requester.publish(body, message_id="shared", correlation_id="once")
     await asyncio.to_thread(gate.reached)
     return first, await machine("second")
 
@@ -116,21 +117,17 @@ async def test_a_job_is_called_off_at_a_machine_that_does_not_draw_it(drawing, r
 async def test_a_job_called_off_before_any_machine_has_it_is_started_by_none(
     machine, requester
 ):
-    """It waits in the queue of a fleet that is away; whoever comes first answers it."""
+    """The word reached another machine, which is gone since; the store remembers it."""
     first = await machine("first")
+    control = await requester.channel.get_exchange("imagegen.control", ensure=False)
+    word = json.dumps({"op": "cancel", "job_id": "never"}).encode()
+    await control.publish(aio_pika.Message(word), "")
+    await asyncio.to_thread(first.wait, "cancel_heard", job_id="never", here=False)
     assert await asyncio.to_thread(first.stop) == 0
-    second = await machine("second", MAX_CONCURRENT=1)
-    async with Caller(second) as caller:
-        await caller.cancel("never")  # not known yet: a word to all, which is remembered
-        control = await requester.channel.get_exchange("imagegen.control", ensure=False)
-        word = json.dumps({"op": "cancel", "job_id": "never"}).encode()
-        await control.publish(aio_pika.Message(word), "")
-        await asyncio.to_thread(second.wait, "cancel_heard", job_id="never", here=False)
-    assert await asyncio.to_thread(second.stop) == 0
-    third = await machine("third")
+    second = await machine("second")
     reply = await requester.ask({"prompt": "x", **SMALL}, message_id="never")
     assert reply["error"]["code"] == "cancelled"
-    assert started(third) == []
+    assert started(second) == []
 
 
 # ---------------------------------------------------------------- drawn once
@@ -139,7 +136,8 @@ async def test_a_job_called_off_before_any_machine_has_it_is_started_by_none(
 async def test_an_id_that_comes_to_two_machines_is_drawn_once(drawing, requester, gate, words):
     """The second waits for the first's end, of which it is told, and both requests are answered."""
     first, second = drawing
-    await requester.publish(held(gate), message_id="shared", correlation_id="twice")
+    body = {"prompt": f"wait={gate.path} step=0.1", **SMALL}
+    await requester.publish(body, message_id="shared", correlation_id="twice")
     await asyncio.to_thread(second.wait, "joined_elsewhere", job_id="shared")
     gate.open()
     replies = {}
@@ -191,3 +189,27 @@ async def test_a_machine_that_is_drained_hands_over_what_it_did_not_begin(
     async with Caller(second) as caller:
         workers = [(await caller.status(job_id))["worker"] for job_id in ("on-gpu", "behind")]
     assert workers == ["first", "second"]
+
+
+async def test_news_of_a_job_goes_where_somebody_looks_at_it_and_nowhere_else(
+    drawing, machine, broker, gate
+):
+    """With each machine listening to all, the news would grow with the square of the fleet."""
+    _, second = drawing
+    await machine("third")
+
+    async def listened_to():
+        page = "exchanges/imagegen/imagegen.events/bindings/source"
+        bindings = await asyncio.to_thread(broker.api, page)
+        return [binding["routing_key"] for binding in bindings]
+
+    assert await listened_to() == []
+    async with Caller(second) as caller, caller.events("shared") as events:
+        await anext(events)
+        async with asyncio.timeout(30):
+            while True:
+                if await listened_to() == ["job.*.shared"]:
+                    break
+                await asyncio.sleep(0.05)
+        gate.open()
+        assert [event async for event in events][-1]["event"] == "succeeded"

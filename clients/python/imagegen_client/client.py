@@ -228,18 +228,18 @@ class ImageClient:
             return f"The broker took nothing {within}."
         return f"The broker could not be reached {within}: {self._link.problem}"
 
-    async def follow(self, listener: OnProgress) -> None:
-        """Have the news of all jobs handed over, over reconnects too; best effort.
+    async def follow(self, listener: OnProgress, job_id: str | None = EVERY_JOB) -> None:
+        """Have the news of all jobs, or of one, handed over, over reconnects too; best effort.
 
         The listener is called in the event loop and does not block; what it raises is logged. A
         user who may not read the exchange of events hears nothing.
         """
         self._link.start()
-        await self._link.news.follow(EVERY_JOB, listener)
+        await self._link.news.follow(job_id, listener)
 
-    async def unfollow(self, listener: OnProgress) -> None:
+    async def unfollow(self, listener: OnProgress, job_id: str | None = EVERY_JOB) -> None:
         """Undo `follow`. Raises ValueError where it was not called before."""
-        await self._link.news.unfollow(EVERY_JOB, listener)
+        await self._link.news.unfollow(job_id, listener)
 
     async def cancel(self, job_id: str) -> None:
         """Call a job off: it stops at its next step, or is refused when its turn comes.
