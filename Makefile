@@ -88,6 +88,14 @@ bench-blocked: | $(PYTHON) ## milliseconds of the probes with the event loop blo
 chaos: | $(PYTHON) ## every fault and a soak on a real broker: nothing lost, doubled or leaked (15 minutes)
 	$(PYTHON) -m bench.chaos
 
+.PHONY: bench-scaling
+bench-scaling: | $(PYTHON) ## 1 to 8 consumers on one queue and PostgreSQL; fails below 7.5 times one (16 minutes)
+	$(PYTHON) -m bench.scaling
+
+.PHONY: cluster-check
+cluster-check: | $(PYTHON) ## three brokers, the queue's leader killed under load, twice; fails where one of 400 is lost
+	$(PYTHON) -m bench.cluster
+
 .PHONY: gpu-check
 gpu-check: | $(PYTHON) ## the model on this machine's accelerator: seconds a step, memory, NaN
 	$(PYTHON) -m bench.gpu_check
