@@ -9,7 +9,7 @@ import asyncio
 import statistics
 import time
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -19,8 +19,9 @@ from bench.cluster.stage import Stage
 
 BODY = b'{"prompt": "' + b"a" * 588 + b'"}'
 """602 bytes: a prompt of a hundred words."""
-ALONE, AT_ONCE, ROUNDS = 150, 32, 20
-WARM_UP = 20
+ROUNDS = 5
+WARM_UP, ALONE = 20, 100
+AT_ONCE, TIMES = 32, 20
 KINDS = ("classic", "quorum")
 
 
@@ -40,44 +41,57 @@ class Cost:
     """Confirmed publishes, 32 at once."""
 
 
+@dataclass(slots=True)
+class _Times:
+    """What was measured of one kind from one node, in all rounds."""
+
+    confirms: list[float] = field(default_factory=list)
+    through: list[float] = field(default_factory=list)
+    a_second: list[float] = field(default_factory=list)
+
+    def cost(self, kind: str, node: str) -> Cost:
+        return Cost(
+            kind,
+            node,
+            round(statistics.median(self.confirms), 2),
+            round(statistics.quantiles(self.confirms, n=20)[18], 2),
+            round(statistics.median(self.through), 2),
+            round(statistics.median(self.a_second)),
+        )
+
+
 async def measure(stage: Stage) -> list[Cost]:
-    """Return the costs of both kinds, from both places."""
-    names = list(stage.nodes)
-    costs = []
-    for kind in KINDS:
-        queue = f"bench.{kind}"
-        async with _connected(stage, names[0]) as connection:
-            channel = await connection.channel()
-            await channel.declare_queue(queue, durable=True, arguments={"x-queue-type": kind})
-        for place, name in (("leader", names[0]), ("other", names[1])):
-            async with _connected(stage, name) as connection:
-                costs.append(await _cost(connection, queue, kind, place))
-    return costs
+    """Return the costs of both kinds, from both places. What disturbs one round disturbs all of it."""
+    nodes = dict(zip(("leader", "other"), stage.nodes, strict=False))
+    times = {(kind, place): _Times() for kind in KINDS for place in nodes}
+    async with _connected(stage, nodes["leader"]) as connection:
+        channel = await connection.channel()
+        for kind in KINDS:
+            # Who declares a queue has it on the node that it is connected to.
+            arguments = {"x-queue-type": kind}
+            await channel.declare_queue(f"bench.{kind}", durable=True, arguments=arguments)
+    for _ in range(ROUNDS):
+        for (kind, place), so_far in times.items():
+            async with _connected(stage, nodes[place]) as connection:
+                await _measure(connection, f"bench.{kind}", so_far)
+    return [so_far.cost(kind, place) for (kind, place), so_far in times.items()]
 
 
 def _connected(stage: Stage, name: str) -> AbstractAsyncContextManager[AbstractConnection]:
     return dialled(stage.nodes[name].amqp_url("admin"), "chaos queues")
 
 
-async def _cost(connection: AbstractConnection, queue: str, kind: str, place: str) -> Cost:
+async def _measure(connection: AbstractConnection, queue: str, times: _Times) -> None:
     channel = await connection.channel()
-    confirms = [await _publish(channel, queue) for _ in range(WARM_UP + ALONE)][WARM_UP:]
+    times.confirms += [await _publish(channel, queue) for _ in range(WARM_UP + ALONE)][WARM_UP:]
     await _empty(channel, queue)
-    through = await _through(connection, channel, queue)
+    times.through += await _through(connection, channel, queue)
     channels = [await connection.channel() for _ in range(AT_ONCE)]
     began = time.monotonic()
-    for _ in range(ROUNDS):
+    for _ in range(TIMES):
         await asyncio.gather(*(_publish(each, queue) for each in channels))
-    a_second = ROUNDS * AT_ONCE / (time.monotonic() - began)
+    times.a_second.append(TIMES * AT_ONCE / (time.monotonic() - began))
     await _empty(channel, queue)
-    return Cost(
-        kind,
-        place,
-        round(statistics.median(confirms), 2),
-        round(statistics.quantiles(confirms, n=20)[18], 2),
-        round(statistics.median(through), 2),
-        round(a_second),
-    )
 
 
 async def _empty(channel: AbstractChannel, queue: str) -> None:

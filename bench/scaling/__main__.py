@@ -9,7 +9,7 @@ from typing import Any
 from bench.report import print_table, surroundings, write
 from bench.scaling.fleet import House, opened
 from bench.scaling.plot import picture
-from bench.scaling.run import UTILISATION, Spans, busy, by_chance, idle
+from bench.scaling.run import UTILISATION, Spans, busy, by_chance, idle, words
 
 COUNTS = (1, 2, 4, 8)
 TIMES_AT_LEAST = {8: 7.5}
@@ -40,7 +40,11 @@ def measure(house: House, count: int, jobs_in_hand: int, spans: Spans) -> dict[s
 
     tell("starting")
     with house.fleet(count, jobs_in_hand) as fleet:
-        figures = {"idle": idle(fleet, spans, tell), "busy": busy(fleet, spans, tell)}
+        figures: dict[str, Any] = {
+            "idle": idle(fleet, spans, tell),
+            "words": words(fleet, tell),
+            "busy": busy(fleet, spans, tell),
+        }
         # By what one GPU draws here, so that the GPUs have the same share of work in every run.
         a_gpu = figures["busy"]["throughput"] / count
         figures["by_chance"] = by_chance(fleet, spans, a_gpu, tell)

@@ -1,5 +1,6 @@
 """The run: one fleet idle, then under callers who never let it rest, then under requests by chance."""
 
+import asyncio
 import json
 import queue
 import statistics
@@ -12,8 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
+import aio_pika
+
 from bench.scaling.fleet import Fleet, imports_torch
 from bench.scaling.meter import Reading
+from schemas.control import CONTROL_TYPE
 
 CALLERS_EACH = 3
 """For one consumer: one picture on the GPU, one in hand or encoded, one that waits."""
@@ -22,6 +26,8 @@ UTILISATION = 0.8
 STATISTICS_S = 6.0
 """After which the broker's counters are up to date: it collects them every 5 s."""
 WARM_S = 60.0
+WORDS = 3000
+LAST_WORD = "last-word"
 
 Tell = Callable[[str], None]
 
@@ -103,6 +109,32 @@ def idle(fleet: Fleet, spans: Spans, tell: Tell) -> dict[str, Any]:
         "sessions": after.sessions / len(fleet.consumers),
         "broker_mib": round(after.broker_bytes / 2**20, 1),
     }
+
+
+def words(fleet: Fleet, tell: Tell) -> dict[str, float]:
+    """Return what it costs that the end of every job is told to every consumer, per delivery."""
+    tell("words to all")
+    before = fleet.meter.read()
+    asyncio.run(_say(fleet.url))
+    for consumer in fleet.consumers:
+        consumer.wait("cancel_heard", job_id=LAST_WORD)
+    after = fleet.meter.read()
+    deliveries = WORDS * len(fleet.consumers)
+    return {
+        f"{group}_us": round(1e6 * _used(before, after, group) / deliveries)
+        for group in ("consumers", "broker")
+    }
+
+
+async def _say(url: str) -> None:
+    """Tell all consumers of ends of jobs that none of them has, and a last word that is logged."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel(publisher_confirms=False)
+        control = await channel.get_exchange("imagegen.control", ensure=False)
+        done = [{"op": "done", "job_id": f"n-{n}", "worker": "bench"} for n in range(WORDS)]
+        for word in [*done, {"op": "cancel", "job_id": LAST_WORD}]:
+            body = json.dumps(word).encode()
+            await control.publish(aio_pika.Message(body, type=CONTROL_TYPE), "")
 
 
 def busy(fleet: Fleet, spans: Spans, tell: Tell) -> dict[str, Any]:
