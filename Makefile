@@ -37,7 +37,7 @@ test: ## the whole suite, set-up included
 
 .PHONY: check-full
 check-full: test ## the suite, and what needs Node, PostgreSQL, a browser or time besides
-	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py tests/full/test_model_offline.py
+	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py tests/full/test_model_offline.py tests/full/test_store_life_postgresql.py tests/full/test_several_machines.py tests/full/test_curl.py
 	$(MAKE) browser-check api-check rules-check asyncapi-check
 
 .PHONY: api-check
@@ -91,6 +91,14 @@ bench-blocked: | $(PYTHON) ## milliseconds of the probes with the event loop blo
 .PHONY: chaos
 chaos: | $(PYTHON) ## every fault and a soak on a real broker: nothing lost, doubled or leaked (15 minutes)
 	$(PYTHON) -m bench.chaos
+
+.PHONY: bench-scaling
+bench-scaling: | $(PYTHON) ## 1 to 8 consumers on one queue and PostgreSQL; fails below 7.5 times one (16 minutes)
+	$(PYTHON) -m bench.scaling
+
+.PHONY: cluster-check
+cluster-check: | $(PYTHON) ## three brokers, the queue's leader killed under load, twice; fails where one of 400 is lost
+	$(PYTHON) -m bench.cluster
 
 .PHONY: gpu-check
 gpu-check: | $(PYTHON) ## the model on this machine's accelerator: seconds a step, memory, NaN

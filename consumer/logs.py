@@ -18,6 +18,8 @@ import structlog
 from pydantic import BaseModel, SecretStr
 from typing_extensions import override
 
+from consumer.nodes import nodes_in
+
 HIDDEN = "***"
 """Stands where a secret stood."""
 SECRET_LEAST = 6
@@ -88,16 +90,16 @@ def secrets_in(settings: BaseModel) -> list[str]:
 
 
 def _parts(secret: str) -> Iterator[str]:
-    """Give what must not be told of a secret: of a URL its password, as written and as meant."""
+    """Give what must not be told of a secret: of URLs their passwords, as written and as meant."""
     told = [secret]
     if "://" in secret:
         with contextlib.suppress(ValueError):
-            parts = urllib.parse.urlsplit(secret)
-            password = parts.password or ""
+            urls = [urllib.parse.urlsplit(url) for url in nodes_in(secret)]
+            passwords = [url.password or "" for url in urls]
             # libpq takes it there, too.
-            asked = urllib.parse.parse_qsl(parts.query)
+            asked = [pair for url in urls for pair in urllib.parse.parse_qsl(url.query)]
             in_query = [value for name, value in asked if _names_a_secret(name)]
-            told = [password, urllib.parse.unquote(password), *in_query]
+            told = [*passwords, *map(urllib.parse.unquote, passwords), *in_query]
     yield from (part for part in told if len(part) >= SECRET_LEAST)
 
 

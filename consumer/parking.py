@@ -10,11 +10,12 @@ from typing import Any
 
 import aio_pika
 from aio_pika import DeliveryMode
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, DeliveryError
 from aiormq.exceptions import ChannelAccessRefused
 from pamqp.commands import Basic
 
+from consumer.nodes import nodes_in
 from consumer.topology import EXCHANGE, PARKING, REQUESTS
 from schemas.reply import ACCEPT_HEADER, FIELD_HEADER_PREFIX
 
@@ -123,7 +124,7 @@ async def opened(url: str) -> AsyncIterator[Parking]:
         ParkingUnreachableError: the broker, the queue or the right to it is missing.
     """
     try:
-        connection = await aio_pika.connect(url, timeout=TIMEOUT_S)
+        connection = await _connected(url)
         async with connection, connection.channel() as channel:
             yield Parking(channel)
     except ChannelAccessRefused as error:
@@ -134,6 +135,15 @@ async def opened(url: str) -> AsyncIterator[Parking]:
     except (AMQPError, OSError, TimeoutError) as error:
         told = str(error) or type(error).__name__
         raise ParkingUnreachableError(f"The parking queue is out of reach: {told}") from error
+
+
+async def _connected(urls: str) -> AbstractConnection:
+    """Connect to the first node that lets us in; raises what the last one did."""
+    *others, last = nodes_in(urls)
+    for url in others:
+        with contextlib.suppress(AMQPError, OSError, TimeoutError):
+            return await aio_pika.connect(url, timeout=TIMEOUT_S)
+    return await aio_pika.connect(last, timeout=TIMEOUT_S)
 
 
 def _request(

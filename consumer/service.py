@@ -36,6 +36,7 @@ from consumer.intake import Desk, Intake
 from consumer.keeper import Keeper
 from consumer.logs import configure, logger, secrets_in
 from consumer.metrics import Metrics
+from consumer.nodes import nodes_in
 from consumer.presence import Presence
 from consumer.provision import Provision
 from consumer.queries import Queries
@@ -124,6 +125,7 @@ class Service:
         around = Surroundings(
             snapshot=lambda: self._board.snapshot,
             limits=lambda: outfit.limits(settings, self._gpu.ready),
+            step=self._step,
             metrics=self._metrics,
         )
         # The consumer's own user may declare no queue but one that the broker names.
@@ -252,7 +254,7 @@ class Service:
 
     async def _provision(self, session: Session) -> None:
         settings = self._settings
-        url = URL(settings.amqp_url.get_secret_value())
+        url = URL(nodes_in(settings.amqp_url.get_secret_value())[0])
         management = settings.management_url
         provision = Provision(
             settings.topology,
@@ -334,6 +336,11 @@ class Service:
     def _enter(self, phase: Phase) -> None:
         self._board.phase = phase
         self._board.refresh()
+
+    def _step(self, job_id: str) -> int | None:
+        """Return how many steps of a job are done here; asked in the HTTP thread, too."""
+        floor = self._board.floor
+        return None if floor is None else floor.flights.step(job_id)
 
     def _outlook(self) -> Outlook:
         return self._board.snapshot.outlook

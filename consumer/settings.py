@@ -5,7 +5,6 @@ import ipaddress
 import os
 import re
 import socket
-import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from consumer.nodes import disagreement, nodes_in
 from schemas.request import MAX_GUIDANCE, MAX_STEPS, MIN_STEPS
 from schemas.sizes import LISTED_SIZES, MAX_SIDE, MIN_SIDE, drawn_size
 
@@ -98,7 +98,7 @@ class Settings(BaseModel):
     """0 for distilled models: requests may not ask for guidance then. Above 0: the default."""
 
     amqp_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/imagegen")
-    """The broker, with user, password and vhost: amqp:// or amqps://."""
+    """The broker, with user, password and vhost: amqp:// or amqps://. Several nodes with commas between."""
     management_url: SecretStr | None = None
     """The broker's management API (http://user:password@host:15672); lets limits be compared."""
     topology: Literal["auto", "check", "declare"] = "auto"
@@ -153,13 +153,10 @@ class Settings(BaseModel):
 
     @field_validator("amqp_url", "http_amqp_url")
     @classmethod
-    def _reaches_a_broker(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if url is not None and not _speaks_amqp(url.get_secret_value()):
-            raise _disagree(
-                f"{PREFIX}{str(info.field_name).upper()} is no amqp:// or amqps:// URL. "
-                "Give amqp://user:password@host:5672/vhost; what is special in the password is "
-                "written with %, such as %2F for a slash."
-            )
+    def _speaks_amqp(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        problem = None if url is None else disagreement(nodes_in(url.get_secret_value()))
+        if problem is not None:
+            raise _disagree(f"{PREFIX}{str(info.field_name).upper()} {problem}")
         return url
 
     @field_validator("reply_to_allow")
@@ -317,15 +314,6 @@ def _validate(values: dict[str, Any], sentences: list[str]) -> Settings | None:
         # The rules between fields are looked at once the fields are right: so without the wrong.
         _validate({name: values[name] for name in values.keys() - wrong}, sentences)
     return None
-
-
-def _speaks_amqp(url: str) -> bool:
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        return False
-    return parts.scheme in {"amqp", "amqps"} and port != 0
 
 
 def _disagree(sentence: str) -> PydanticCustomError:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import socket
 import urllib.parse
 from dataclasses import dataclass
@@ -40,14 +41,12 @@ class Broker:
             with Progress("Starting the private RabbitMQ") as progress:
                 self.node.ensure_running(progress.tell)
             return
-        host, port = _address(self.given)
-        try:
-            socket.create_connection((host, port), timeout=10).close()
-        except OSError as error:
+        problems = [_silence(*_address(url)) for url in _nodes(self.given)]
+        if all(problems):
             raise Failure(
-                f"No broker answers on {host}:{port}: {error}.",
+                f"No broker answers on {'; '.join(map(str, problems))}.",
                 f"Start it, or correct {PREFIX}AMQP_URL, or unset it to get a private broker.",
-            ) from error
+            )
 
     def stop(self) -> None:
         """Stop our node, whichever broker is in use."""
@@ -79,8 +78,8 @@ class Broker:
     def describe(self) -> str:
         """Return a line on what it is and what waits in it."""
         if self.given is not None:
-            host, port = _address(self.given)
-            return f"{host}:{port}, given by {PREFIX}AMQP_URL"
+            nodes = [":".join(map(str, _address(url))) for url in _nodes(self.given)]
+            return f"{', '.join(nodes)}, given by {PREFIX}AMQP_URL"
         if not self.node.running():
             return "private, stopped"
         queue = describe_queue(self.node.management_url("monitoring"))
@@ -110,6 +109,20 @@ def install_server(clone: Clone) -> None:
         apt.install("rabbitmq-server", clone, _REMEDY)
     if node.server() is None:
         raise Failure("rabbitmq-server was installed but is not found.", _REMEDY)
+
+
+def _nodes(given: str) -> list[str]:
+    """Return the URLs of the nodes, as the service reads them: a comma before amqp:// parts two."""
+    return re.split(r"\s*,\s*(?=amqps?://)", given.strip())
+
+
+def _silence(host: str, port: int) -> str | None:
+    """Return why nobody answers at a node; None where somebody does."""
+    try:
+        socket.create_connection((host, port), timeout=10).close()
+    except OSError as error:
+        return f"{host}:{port}: {error}"
+    return None
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -37,8 +37,9 @@ def _free_port():
 class Postgres:
     """One server on loopback, with its own folder and port."""
 
-    def __init__(self):
+    def __init__(self, connections=40):
         self.port = _free_port()
+        self._connections = connections
         self._programs = _programs()
         self._folder = Path(tempfile.mkdtemp(prefix="imagegen-postgresql-"))
         self._data = self._folder / "data"
@@ -57,7 +58,7 @@ class Postgres:
         """
         settings = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off"
-            f" -c unix_socket_directories={self._folder} -c max_connections=40"
+            f" -c unix_socket_directories={self._folder} -c max_connections={self._connections}"
         )
         log = self._folder / "log"
         self._call(
@@ -128,12 +129,17 @@ class Postgres:
         self.kill()
         shutil.rmtree(self._folder)
 
+    @property
+    def pid(self):
+        """The postmaster's; None where it was ended."""
+        path = self._data / "postmaster.pid"
+        return int(path.read_text().split()[0]) if path.exists() else None
+
     def _signal(self, number):
         """Signal the postmaster first, then its children; return them all."""
-        pid = self._data / "postmaster.pid"
-        if not pid.exists():
+        if self.pid is None:
             return []
-        postmaster = psutil.Process(int(pid.read_text().split()[0]))
+        postmaster = psutil.Process(self.pid)
         children = postmaster.children(recursive=True)
         for process in (postmaster, *children):
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -12,6 +12,7 @@ from consumer.connection.link import LINK_ERRORS, dialled, silence_s
 from consumer.connection.publishing import LinkLostError, Published, publish_on
 from consumer.connection.session import Loss, Session, while_alive
 from consumer.logs import logger
+from consumer.nodes import Nodes, nodes_in
 
 log = logger(__name__)
 
@@ -28,8 +29,9 @@ Attach = Callable[[Session], Coroutine[Any, Any, None]]
 class Broker:
     """The supervisor of the two connections, and the only publisher."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self._url = url
+    def __init__(self, urls: str, name: str) -> None:
+        """Take the URL of the broker; those of several nodes have commas between them."""
+        self._nodes = Nodes(nodes_in(urls))
         self._name = name
         self._attachments: list[Attach] = []
         self._session: Session | None = None
@@ -60,7 +62,11 @@ class Broker:
         return self._session if self.connected else None
 
     async def run(self) -> None:
-        """Keep a session up, for ever: dial, attach, wait for its end, back off, again."""
+        """Keep a session up, for ever: dial, attach, wait for its end, back off, again.
+
+        Whatever ended it, the next one is sought at the next node: what a node has lost, another
+        may have. The wait grows only when all of them were tried in vain.
+        """
         delay = BACKOFF_FIRST_S
         while True:
             try:
@@ -69,9 +75,11 @@ class Broker:
             except LINK_ERRORS as error:
                 self.last_problem = f"{type(error).__name__}: {error}"
                 log.warning("broker_unreachable", problem=self.last_problem)
+            all_failed = self._nodes.pass_on()
             # Full jitter, so that a fleet does not come back in step.
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - no secret
-            delay = min(delay * 2, BACKOFF_MOST_S)
+            if all_failed:
+                delay = min(delay * 2, BACKOFF_MOST_S)
 
     async def publish(
         self, exchange: str, routing_key: str, message: aio_pika.Message, *, mandatory: bool
@@ -99,9 +107,10 @@ class Broker:
 
     async def _live(self) -> None:
         self.generation += 1
+        url = self._nodes.current
         async with (
-            dialled(self._url, f"{self._name} consume") as consume,
-            dialled(self._url, f"{self._name} publish") as publish,
+            dialled(url, f"{self._name} consume") as consume,
+            dialled(url, f"{self._name} publish") as publish,
         ):
             loop = asyncio.get_running_loop()
             session = Session(self.generation, consume, publish, loop.create_future())
@@ -115,6 +124,7 @@ class Broker:
             try:
                 await self._attach_all(session)
                 self._connected.set()
+                self._nodes.stood()
                 self.last_problem = None
                 self._on_change()
                 log.info("broker_connected", generation=session.generation)

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import aio_pika
@@ -27,6 +28,7 @@ from aiormq.exceptions import (
 
 from consumer.connection import LINK_ERRORS
 from consumer.connection.link import dialled
+from consumer.nodes import nodes_in
 from consumer.topology import CONTROL, EVENTS, EXCHANGE, EXPIRED, REQUESTS
 
 TCP_S = 5.0
@@ -57,13 +59,28 @@ class BrokerFound:
     """Why the largest reply is not taken; None where it is, or could not be told."""
     consumers: int | None = None
     """Of the requests, ours included."""
+    away: tuple[str, ...] = ()
+    """Those of several nodes at whose port nobody answers."""
 
 
 Try = Callable[[AbstractChannel], Awaitable[object]]
 
 
-def look(url: str, role: Literal["consumer", "http"], max_reply_bytes: int) -> BrokerFound:
-    """Go to a broker and ask it, as the user of the URL."""
+def look(urls: str, role: Literal["consumer", "http"], max_reply_bytes: int) -> BrokerFound:
+    """Go to a broker and ask it, as the user of the URL: of several nodes the first that is there."""
+    nodes = nodes_in(urls)
+    with ThreadPoolExecutor(len(nodes)) as threads:
+        doors = list(threads.map(_knock, nodes))
+    there = [url for url, door in zip(nodes, doors, strict=True) if door.lock is None]
+    if not there:
+        return doors[0]
+    away = tuple(door.address for door in doors if door.lock is not None)
+    known = doors[nodes.index(there[0])]
+    return replace(asyncio.run(_look(there[0], known, role, max_reply_bytes)), away=away)
+
+
+def _knock(url: str) -> BrokerFound:
+    """See whether somebody listens at a node's port."""
     parsed = make_url(url)
     host, port = parsed.host or "localhost", parsed.port or 5672
     found = BrokerFound(f"{host}:{port}", parsed.user or "guest", parsed.path[1:] or "/")
@@ -71,7 +88,7 @@ def look(url: str, role: Literal["consumer", "http"], max_reply_bytes: int) -> B
         socket.create_connection((host, port), timeout=TCP_S).close()
     except OSError as error:
         return _locked(found, "unreachable", error)
-    return asyncio.run(_look(url, found, role, max_reply_bytes))
+    return found
 
 
 async def _look(

@@ -58,6 +58,9 @@ def judge_broker(found: BrokerFound, check: str = "broker") -> Verdict:
         return warn(
             check, f"{told_version} was not tried.", "see to docs/reliability.md, or use 4.3"
         )
+    if found.away:
+        finding = f"{told_version}; nobody answers at {', '.join(found.away)}."
+        return warn(check, finding, "start these nodes, or take them out of the URL")
     return ok(check, f"{told_version}.")
 
 

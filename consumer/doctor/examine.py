@@ -22,6 +22,7 @@ from consumer.doctor import (
 )
 from consumer.doctor.asking import Asked, NoAnswerError
 from consumer.doctor.verdict import Verdict, fail
+from consumer.nodes import nodes_in
 from consumer.settings import Settings
 
 LOOK_S = 20.0
@@ -75,7 +76,7 @@ class _Looks:
         url = settings.amqp_url.get_secret_value()
         http, managed = settings.http_amqp_url, settings.management_url
         most = settings.max_reply_bytes
-        vhost = URL(url).path[1:] or "/"
+        vhost = URL(nodes_in(url)[0]).path[1:] or "/"
         self.packages = Asked(versions.look, LOOK_S)
         self.torch = Asked(torch_build.ask, TORCH_S)
         self.cards = Asked(machine.cards, LOOK_S)

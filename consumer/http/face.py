@@ -14,6 +14,7 @@ from consumer.errors import Fault
 from consumer.forecast import standing
 from consumer.health import Phase, Snapshot
 from consumer.http.asked import Asked, ClientGoneError
+from consumer.http.attention import Attention
 from consumer.http.heard import Heard
 from consumer.http.problems import RETRY_AFTER_S, ProblemError, fault_from, fault_of
 from consumer.job import IdSource, Job, State
@@ -66,6 +67,8 @@ class Surroundings:
 
     snapshot: Callable[[], Snapshot]
     limits: Callable[[], Limits]
+    step: Callable[[str], int | None]
+    """Denoising steps done of a job that is drawn here; None of any other."""
     metrics: Metrics
 
 
@@ -77,6 +80,7 @@ class Face:
     ) -> None:
         self.service = service
         self.heard = Heard()
+        self._attention = Attention(self._follow, self._unfollow)
         self._store = store
         self._client = client
         self._waiting_most = waiting_most
@@ -91,9 +95,10 @@ class Face:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Be connected as far as the broker lets us, until the end."""
-        async with self._client:
-            await self._client.follow(self.heard.hear)
+        async with self._client, asyncio.TaskGroup() as tasks:
+            tending = tasks.create_task(self._attention.tend())
             yield
+            tending.cancel()
         await self._store.close()
 
     async def close(self) -> None:
@@ -236,7 +241,20 @@ class Face:
     async def status(self, job_id: str) -> JobStatus:
         """Return where a job stands. Raises ProblemError if nothing is known of it."""
         record = await self.find(job_id)
+        if record.status == "running" and self.service.step(job_id) is None:
+            self._attention.attend(job_id)
         return (await self.statuses([record]))[0]
+
+    def attend(self, job_id: str) -> None:
+        """Hear the news of a job for a while, wherever it is drawn."""
+        self._attention.attend(job_id)
+
+    async def _follow(self, job_id: str) -> None:
+        await self._client.follow(self.heard.hear, job_id)
+        self.heard.ring(job_id)  # what was told before is not heard any more: look once
+
+    async def _unfollow(self, job_id: str) -> None:
+        await self._client.unfollow(self.heard.hear, job_id)
 
     async def statuses(self, records: list[Record]) -> tuple[JobStatus, ...]:
         """Return where jobs stand, as far as the broker and the events tell."""
@@ -247,11 +265,15 @@ class Face:
         return tuple(
             job_status(
                 record,
-                step=self.heard.step(record.id),
+                step=self._step(record.id),
                 standing=standing(record.id, line, outlook),
             )
             for record in records
         )
+
+    def _step(self, job_id: str) -> int | None:
+        here = self.service.step(job_id)
+        return self.heard.step(job_id) if here is None else here
 
     async def recent(self, wanted: Wanted) -> list[Record]:
         """Return some jobs, the newest first."""

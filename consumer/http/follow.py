@@ -24,6 +24,7 @@ async def follow(face: Face, first: JobStatus) -> AsyncIterator[str]:
     yield _event(first, None, number)
     with face.heard.following(first.job_id) as bell:
         while told.status not in ENDED:
+            face.attend(first.job_id)
             rang = await _wait(bell)
             silent_s = 0.0 if rang else silent_s + LOOK_EVERY_S
             try:

@@ -1,4 +1,4 @@
-"""The heard: the latest step of the jobs that run anywhere, and a bell for who follows one."""
+"""The heard: the latest step of the jobs that are listened to, and a bell for who follows one."""
 
 import asyncio
 import contextlib

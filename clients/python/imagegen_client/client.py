@@ -1,7 +1,7 @@
 """The client: one method that returns a picture or raises an error that says what to do."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from imagegen_client.job import Desk, Job
 from imagegen_client.link import Link
 from imagegen_client.mailbox import ReplyQueue
 from imagegen_client.news import EVERY_JOB
+from imagegen_client.nodes import nodes_in
 from imagegen_client.pending import Pending
 from imagegen_client.request import CONTROL, Request, cancellation, check_id, request, word
 from imagegen_client.retry import ONCE, Retry
@@ -40,19 +41,25 @@ class ImageClient:
     """
 
     def __init__(
-        self, url: str, *, reply_queue: ReplyQueue = "durable", tell_user: bool = True
+        self,
+        url: str | Sequence[str],
+        *,
+        reply_queue: ReplyQueue = "durable",
+        tell_user: bool = True,
     ) -> None:
         """Take the broker's URL: `amqp://user:password@host:5672/vhost`.
 
         Args:
-            url: amqp:// or amqps://; names and passwords percent-encoded.
+            url: amqp:// or amqps://; names and passwords percent-encoded. For the nodes of a
+                cluster several, in a sequence or with commas between: it begins at any of them,
+                and goes on to the next when one is lost.
             reply_queue: `durable` keeps the replies of a lost connection for five minutes;
                 `exclusive` needs no right to names of our own, and asks again instead.
             tell_user: name the URL's user in every message. The broker verifies it, and then
                 only that user may call the job off.
         """
         self._answers = Answers()
-        self._link = Link(url, reply_queue, self._answers.take)
+        self._link = Link(nodes_in(url), reply_queue, self._answers.take)
         self._user = self._link.user if tell_user else None
         self._broadcast = Broadcast(self._link, self._answers, self._user)
         self._desk = Desk(self._link, self._answers, self._call_off, jobs=set())
@@ -221,18 +228,18 @@ class ImageClient:
             return f"The broker took nothing {within}."
         return f"The broker could not be reached {within}: {self._link.problem}"
 
-    async def follow(self, listener: OnProgress) -> None:
-        """Have the news of all jobs handed over, over reconnects too; best effort.
+    async def follow(self, listener: OnProgress, job_id: str | None = EVERY_JOB) -> None:
+        """Have the news of all jobs, or of one, handed over, over reconnects too; best effort.
 
         The listener is called in the event loop and does not block; what it raises is logged. A
         user who may not read the exchange of events hears nothing.
         """
         self._link.start()
-        await self._link.news.follow(EVERY_JOB, listener)
+        await self._link.news.follow(job_id, listener)
 
-    async def unfollow(self, listener: OnProgress) -> None:
+    async def unfollow(self, listener: OnProgress, job_id: str | None = EVERY_JOB) -> None:
         """Undo `follow`. Raises ValueError where it was not called before."""
-        await self._link.news.unfollow(EVERY_JOB, listener)
+        await self._link.news.unfollow(job_id, listener)
 
     async def cancel(self, job_id: str) -> None:
         """Call a job off: it stops at its next step, or is refused when its turn comes.

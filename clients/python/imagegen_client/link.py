@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 from imagegen_client.dial import CLOSE_TIMEOUT_S, LINK_ERRORS, address, dialled, user_of
 from imagegen_client.errors import Unavailable
 from imagegen_client.mailbox import Mailbox, OnMessage, ReplyQueue
 from imagegen_client.news import News
+from imagegen_client.nodes import Nodes, disagreement
 from imagegen_client.session import Session
 
 ATTACH_TIMEOUT_S = 15.0
@@ -16,15 +18,21 @@ BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.25, 4.0
 class Link:
     """Connects, keeps connected, and lends the session of the moment."""
 
-    def __init__(self, url: str, reply_queue: ReplyQueue, on_reply: OnMessage) -> None:
-        self._url = address(url)
+    def __init__(
+        self, urls: Sequence[str], reply_queue: ReplyQueue, on_reply: OnMessage
+    ) -> None:
+        """Take the URLs of the broker's nodes. Raises ValueError where they are none."""
+        problem = disagreement(urls)
+        if problem is not None:
+            raise ValueError(f"What was given as the broker {problem}")
+        self._nodes = Nodes(urls)
         self._mailbox = Mailbox(reply_queue, on_reply)
         self._session: Session | None = None
         self._change = asyncio.Event()
         self._closed = False
         self._keeper: asyncio.Task[None] | None = None
         self.news = News()
-        self.user = user_of(self._url)
+        self.user = user_of(address(urls[0]))
         self.problem = "not connected yet"
 
     def start(self) -> None:
@@ -87,18 +95,22 @@ class Link:
                 delay = BACKOFF_FIRST_S
             except Exception as error:  # noqa: BLE001 - whatever it was: the next try may do
                 self.problem = f"{type(error).__name__}: {error}"
+            # Whatever ended it: what a node has lost, the next one may have.
+            all_failed = self._nodes.pass_on()
             # Full jitter, so that a fleet does not come back in step.
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - no secret
-            delay = min(delay * 2, BACKOFF_MOST_S)
+            if all_failed:
+                delay = min(delay * 2, BACKOFF_MOST_S)
 
     async def _live(self) -> None:
-        async with dialled(self._url) as line:
+        async with dialled(address(self._nodes.current)) as line:
             session = Session(line)
             try:
                 async with asyncio.timeout(ATTACH_TIMEOUT_S):
                     session.reply_to = await self._mailbox.open(line.connection, session.lose)
                     await self.news.open(line)
                 self._session = session
+                self._nodes.stood()
                 self._tell()
                 self.problem = await session.watch()
             finally:
