@@ -94,6 +94,17 @@ class ManagementApi:
             )
 
 
+def may_see(api: ManagementApi, path: str) -> list[dict[str, Any]] | None:
+    """Return what a path lists; None where our user may not see it. Raises ManagementError."""
+    try:
+        found: list[dict[str, Any]] = api.get(path)
+    except ManagementError as error:
+        if error.denied:
+            return None
+        raise
+    return found
+
+
 def quoted(name: str) -> str:
     """Return a name as it stands in a path of the API."""
     return urllib.parse.quote(name, safe="")

@@ -11,7 +11,7 @@ from consumer.cli import EXIT_FAILED, EXIT_NOT_ALLOWED, EXIT_UNAVAILABLE, consol
 from consumer.divergence.compare import differences, unseen
 from consumer.divergence.live import Difference, Live, Step, Wanted
 from consumer.divergence.objects import way_in
-from consumer.management import ManagementApi, ManagementError, quoted
+from consumer.management import ManagementApi, ManagementError, may_see, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def look(api: ManagementApi, vhost: str) -> Live:
     except ManagementError as error:
         if error.status != 404:
             raise
-        users, permissions = _may_see(api, "users"), _may_see(api, "permissions")
+        users, permissions = may_see(api, "users"), may_see(api, "permissions")
         return Live(vhost, there=False, me=me, users=users, permissions=permissions)
     return Live(
         vhost,
@@ -89,21 +89,11 @@ def look(api: ManagementApi, vhost: str) -> Live:
         queues=queues,
         exchanges=api.get(f"exchanges/{name}"),
         bindings=api.get(f"bindings/{name}"),
-        policies=_may_see(api, f"policies/{name}"),
-        operator_policies=_may_see(api, f"operator-policies/{name}"),
-        users=_may_see(api, "users"),
-        permissions=_may_see(api, "permissions"),
+        policies=may_see(api, f"policies/{name}"),
+        operator_policies=may_see(api, f"operator-policies/{name}"),
+        users=may_see(api, "users"),
+        permissions=may_see(api, "permissions"),
     )
-
-
-def _may_see(api: ManagementApi, path: str) -> list[dict[str, Any]] | None:
-    try:
-        found: list[dict[str, Any]] = api.get(path)
-    except ManagementError as error:
-        if error.denied:
-            return None
-        raise
-    return found
 
 
 def _make_vhost(api: ManagementApi, live: Live) -> Live:

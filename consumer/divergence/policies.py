@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from consumer.divergence.live import Difference, Live, Step, Thing, body_of, named, type_of
 from consumer.management import quoted
+from consumer.topology import REQUESTS, live_bound
 
 _APPLIES = {"queues", "all", "classic_queues", "quorum_queues"}
 
@@ -18,6 +20,30 @@ def of_policies(live: Live, wanted: Sequence[Thing]) -> Iterator[Difference]:
             yield from _policy(live, live.policies, policy)
             yield from _overruled(live, live.policies, policy)
         yield from _operated(live, policy)
+
+
+def bound_in_force(live: Live) -> int | None:
+    """Return how many requests may wait; None: no limit. Policies tell it sooner than the queue.
+
+    Argument, policy and operator policy combine as the minimum.
+    """
+    queue = named(live.queues, REQUESTS) or {}
+    return live_bound({**queue, "effective_policy_definition": limits_in_force(live, REQUESTS)})
+
+
+def limits_in_force(live: Live, queue: str) -> Thing:
+    """Return what policy and operator policy make of a queue: of two numbers the lower one."""
+    if live.policies is None:
+        told = (named(live.queues, queue) or {}).get("effective_policy_definition")
+        return dict(told or {})
+    ours, operators = (
+        max(_matching(some, live, queue), key=lambda one: int(one["priority"]), default={})
+        for some in (live.policies, live.operator_policies or ())
+    )
+    limits: Thing = dict(ours.get("definition", {}))
+    for key, value in operators.get("definition", {}).items():
+        limits[key] = _lower(limits.get(key), value)
+    return limits
 
 
 def _policy(live: Live, policies: Sequence[Thing], wanted: Thing) -> Iterator[Difference]:
@@ -84,9 +110,7 @@ def _operated(live: Live, wanted: Thing) -> Iterator[Difference]:
     for policy in matching[:1]:
         for key, value in policy["definition"].items():
             ours = wanted["definition"].get(key)
-            both = isinstance(ours, int) and isinstance(value, int)
-            result = min(ours, value) if both else value
-            if result != ours:
+            if (result := _lower(ours, value)) != ours:
                 yield Difference(
                     f"queue {wanted['name']}",
                     f"{key} by the operator policy {policy['name']}",
@@ -94,6 +118,12 @@ def _operated(live: Live, wanted: Thing) -> Iterator[Difference]:
                     ours,
                     remedy=f"raise or clear the operator policy {policy['name']}",
                 )
+
+
+def _lower(ours: Any, operators: Any) -> Any:
+    if isinstance(ours, int) and isinstance(operators, int):
+        return min(ours, operators)
+    return operators
 
 
 def _matching(policies: Iterable[Thing], live: Live, queue: str) -> Iterator[Thing]:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from consumer.management import ManagementApi, ManagementError, quoted
+from consumer.divergence.live import Live
+from consumer.divergence.policies import limits_in_force
+from consumer.management import ManagementApi, ManagementError, may_see, quoted
 
 HALF_SECOND = timedelta(seconds=0.5)
 """A Date header is cut to whole seconds."""
@@ -45,10 +47,30 @@ def _look(api: ManagementApi, vhost: str) -> Managed:
         version=str(overview.body.get("rabbitmq_version", "")),
         ahead_s=ahead.total_seconds(),
         alarms=tuple(_alarms(api)),
-        queues=tuple(api.get(f"queues/{vhost}")),
+        queues=tuple(_queues(api, vhost)),
         exchanges=tuple(api.get(f"exchanges/{vhost}")),
         bindings=tuple(api.get(f"bindings/{vhost}")),
     )
+
+
+def _queues(api: ManagementApi, vhost: str) -> Iterator[dict[str, Any]]:
+    """Give the queues, each with what policies make of it.
+
+    In its first seconds a broker has no statistics to tell that from: then its policies do.
+    """
+    queues = api.get(f"queues/{vhost}")
+    live = Live(
+        vhost,
+        queues=queues,
+        policies=may_see(api, f"policies/{vhost}"),
+        operator_policies=may_see(api, f"operator-policies/{vhost}"),
+    )
+    for queue in queues:
+        if "effective_policy_definition" in queue:
+            yield queue
+        else:
+            limits = limits_in_force(live, queue["name"])
+            yield {**queue, "effective_policy_definition": limits}
 
 
 def _alarms(api: ManagementApi) -> Iterator[str]:
