@@ -61,7 +61,8 @@ class Provision:
         if sentences and self._mode == "check":
             raise StartRefusedError(
                 *sentences,
-                "Load rabbitmq/definitions.json into the broker, or set IMAGE_GEN_TOPOLOGY=auto.",
+                "Load rabbitmq/definitions.json into the broker, or run `imagegen topology apply`, "
+                "or set IMAGE_GEN_TOPOLOGY=auto.",
             )
         return sentences
 

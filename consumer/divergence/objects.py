@@ -5,8 +5,12 @@ from collections.abc import Iterator, Sequence
 from consumer.divergence.live import Difference, Live, Step, Thing, body_of, named, type_of
 from consumer.management import quoted
 
-DECLARED_ANEW = "stop the consumers, let callers wait, move what is in it, delete it, then `imagegen topology apply`"
-"""What a queue or an exchange needs whose kind cannot be changed."""
+ANOTHER_QUEUE = (
+    "unbind it, have the consumers empty it, delete it where it is empty and unused, then"
+    " `imagegen topology apply` (docs/broker.md)"
+)
+"""What is done about a queue whose kind cannot be changed: nothing that waits is lost by it."""
+ANOTHER_EXCHANGE = "delete it while nobody publishes, then `imagegen topology apply`"
 _SETTLED = {"x-queue-type", "x-quorum-initial-group-size", "x-queue-leader-locator"}
 """Arguments that can be nothing else, and fix no limit."""
 
@@ -36,7 +40,7 @@ def of_exchange(live: Live, wanted: Thing) -> Iterator[Difference]:
     for aspect in ("type", "durable", "internal", "auto_delete"):
         if found.get(aspect) != wanted[aspect]:
             yield Difference(
-                thing, aspect, found.get(aspect), wanted[aspect], remedy=DECLARED_ANEW
+                thing, aspect, found.get(aspect), wanted[aspect], remedy=ANOTHER_EXCHANGE
             )
 
 
@@ -60,7 +64,7 @@ def of_queue(live: Live, wanted: Thing) -> Iterator[Difference]:
     ]
     for aspect, is_so, should in pairs:
         if is_so != should:
-            yield Difference(thing, aspect, is_so, should, remedy=DECLARED_ANEW)
+            yield Difference(thing, aspect, is_so, should, remedy=ANOTHER_QUEUE)
 
 
 def _declare(path: str, wanted: Thing, thing: str) -> Step:
