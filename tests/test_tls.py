@@ -10,6 +10,7 @@ import pytest
 from consumer.doctor.broker import look
 from consumer.doctor.broker_verdicts import judge_broker, judge_rights
 from consumer.doctor.verdict import Level
+from consumer.topology_commands import Aim, check
 from imagegen_client import ImageClient, Unavailable
 from tests.tls_node import TlsBroker, TlsNode, certificates
 
@@ -71,6 +72,16 @@ def test_the_doctor_says_what_is_wrong_with_the_certificate(broker, another_ca):
     assert verdict.level is Level.FAIL
     assert UNTRUSTED in verdict.finding
     assert "certificate" in verdict.remedy
+
+
+def test_the_management_api_is_spoken_to_over_tls(broker, monkeypatch, another_ca, capsys):
+    """`imagegen topology` trusts the CAs of SSL_CERT_FILE, and says which part was not trusted."""
+    aim = Aim(broker.tls_management_url("admin"), "imagegen", 20, None, hardened=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(broker.node.certificates / "ca.pem"))
+    assert check(aim, rights=True, as_json=False) == 0
+    monkeypatch.setenv("SSL_CERT_FILE", str(another_ca))
+    assert check(aim, rights=True, as_json=False) == 69
+    assert UNTRUSTED in capsys.readouterr().err
 
 
 def test_what_is_older_than_tls_1_2_is_refused(broker):

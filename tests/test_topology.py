@@ -241,6 +241,7 @@ class Callers:
         """Return once so many requests wait, none of them answered yet."""
         while await asyncio.to_thread(self._broker.waiting) < number:
             assert not any(job.done() for job in self.jobs), self.jobs
+            await asyncio.sleep(0.02)
 
     async def one_too_many(self):
         """The next one is refused at once."""
@@ -252,7 +253,10 @@ class Callers:
 async def callers(broker):
     """Callers who have all been answered when the test ends."""
     async with ImageClient(broker.url()) as client, asyncio.TaskGroup() as tasks:
-        yield Callers(client, tasks, broker)
+        callers = Callers(client, tasks, broker)
+        yield callers
+        for job in callers.jobs:
+            job.cancel()
 
 
 async def test_the_bound_is_changed_while_work_is_in_flight(
@@ -286,11 +290,10 @@ async def test_the_bound_is_changed_while_work_is_in_flight(
 
 
 def _shows(service, bound):
-    """Return once health shows the bound."""
-    while True:
-        queue = service.health()["queue"]
-        if (queue["bound"], queue["bound_from"]) == (bound, "management_api"):
-            return
+    """Wait until the service has noticed; then its health page says it."""
+    service.wait("bound_changed", now=bound)
+    queue = service.health()["queue"]
+    assert (queue["bound"], queue["bound_from"]) == (bound, "management_api")
 
 
 # ---------------------------------------------------------------- what is compared, without a broker

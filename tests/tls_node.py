@@ -65,6 +65,11 @@ class TlsBroker(Broker):
         host = f"{loopback.ADDRESS}:{self.node._ports()['tls']}"
         return f"amqps://{plain.split('://')[1].partition('@')[0]}@{host}/imagegen?{query}"
 
+    def tls_management_url(self, user):
+        """The management API over TLS."""
+        login = self.node.management_url(user).split("://")[1].partition("@")[0]
+        return f"https://{login}@{loopback.ADDRESS}:{self.node._ports()['tls_management']}"
+
     @property
     def with_certificate(self):
         """The parameters of a client that has one."""
