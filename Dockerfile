@@ -62,9 +62,12 @@ RUN --mount=type=bind,from=ours,source=/dist,target=/dist \
     pip install --no-cache-dir --no-deps --no-index /dist/*.whl \
  && pip check
 ARG VERSION=0.1.0
+# The commit that it was made of: --build-arg REVISION=$(git rev-parse HEAD)
+ARG REVISION
 LABEL org.opencontainers.image.title="imagegen tools" \
       org.opencontainers.image.description="The command line of imagegen, without torch" \
       org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"
 USER 1000:1000
 WORKDIR /work
@@ -115,9 +118,12 @@ ENV HOME=/cache \
     IMAGE_GEN_HOST=0.0.0.0
 ARG VARIANT
 ARG VERSION=0.1.0
+# The commit that it was made of: --build-arg REVISION=$(git rev-parse HEAD)
+ARG REVISION
 LABEL org.opencontainers.image.title="imagegen" \
       org.opencontainers.image.description="Text to image on your own GPU, fed by RabbitMQ (${VARIANT})" \
       org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"
 USER 1000:1000
 WORKDIR /cache

@@ -37,7 +37,7 @@ test: ## the whole suite, set-up included
 
 .PHONY: check-full
 check-full: test ## the suite, and what needs Node, PostgreSQL, a browser or time besides
-	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py
+	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py tests/full/test_model_offline.py
 	$(MAKE) browser-check api-check rules-check asyncapi-check
 
 .PHONY: api-check
@@ -61,8 +61,12 @@ broker-check: | $(PYTHON) ## the tests that depend on the broker, on Debian's ne
 	BROKER_CHECK_PYTHON=$(PYTHON) tools/broker_check.sh
 
 .PHONY: image-check
-image-check: ## container files by hadolint and a Docker engine, and a picture through them
+image-check: ## container files by hadolint and a Docker engine: pictures, control.sh, a cluster that loses brokers (12 minutes)
 	tools/image_check.sh
+
+.PHONY: kubernetes-check
+kubernetes-check: | $(PYTHON) ## the manifests by kubectl and by the schemas of Kubernetes, KEDA and Prometheus
+	PYTHON=$(PYTHON) tools/kubernetes_check.sh
 
 .PHONY: bench-overhead
 bench-overhead: | $(PYTHON) ## seconds that the service adds to a picture, built-in model, 1024x1024

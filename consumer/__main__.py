@@ -1,5 +1,6 @@
 """The command line `imagegen`. Imports what a command needs when it runs, so that help is quick."""
 
+import importlib.util
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,12 @@ topology = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(topology, name="topology")
+
+model = typer.Typer(
+    help="Fetch the model ahead of the first start, or prove that it is whole.",
+    no_args_is_help=True,
+)
+app.add_typer(model, name="model")
 
 
 class Way(StrEnum):
@@ -74,6 +81,9 @@ Cluster = Annotated[
 Hardened = Annotated[bool, typer.Option("--hardened", help="Callers lose amq.default.")]
 Compared = Annotated[bool, typer.Option("--rights/--no-rights", help="Compare users' rights.")]
 SetRights = Annotated[bool, typer.Option("--rights", help="Set rights of users there, too.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Read what is here, and fetch again what is damaged.")
+]
 Everything = Annotated[bool, typer.Option("--all", help="Everything that is parked.")]
 
 
@@ -280,6 +290,34 @@ def _chosen(ids: list[str] | None, everything: bool) -> set[str] | None:  # noqa
     if everything is bool(ids):
         raise typer.BadParameter("Give ids, or --all.")
     return set(ids) if ids else None
+
+
+@model.command()
+def pull(
+    check: Check = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Fetch the model of IMAGE_GEN_MODEL into the cache; goes on where it was interrupted."""
+    _need_service()
+    from consumer.model_commands import pull_model  # noqa: PLC0415
+
+    raise typer.Exit(pull_model(_settings(), check=check, as_json=as_json))
+
+
+@model.command()
+def verify(as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Prove that every file of the model is here, unchanged and readable. Exits 1 if not."""
+    _need_service()
+    from consumer.model_commands import verify_model  # noqa: PLC0415
+
+    raise typer.Exit(verify_model(_settings(), as_json=as_json))
+
+
+def _need_service() -> None:
+    """A caller's installation knows no models."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        typer.echo("The service is not installed: ./control.sh setup", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
+from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage
 
 from consumer import tracing
@@ -29,9 +30,9 @@ from consumer.job import (
     Unanswerable,
 )
 from consumer.keeper import Keeper
-from consumer.logs import logger, noted
+from consumer.logs import logger, note, noted
 from consumer.metrics import Metrics
-from consumer.replies import Patience, Replies
+from consumer.replies import Patience, Replies, error_message
 
 log = logger(__name__)
 
@@ -91,28 +92,23 @@ class Answers:
             return False
         return await self._store.was_answered(job_id, address(delivery), redelivered=again)
 
-    async def note(self, delivery: Delivery, job_id: str, published: Published | None) -> None:
-        """Take down that an answer was confirmed: if only our ack is lost, it is not sent twice."""
-        if published is Published.CONFIRMED and delivery.correlation_id:
-            await self._store.answered(job_id, address(delivery))
-
     async def give(
         self, taken: Taken, job_id: str, outcome: Outcome, nacks_until: datetime
     ) -> None:
         """Park, reply and settle; until `nacks_until` a full reply queue is tried again."""
         settlement = SETTLEMENT[type(outcome)]
         patience = Patience(taken.alive, nacks_until)
-        end = "none"
+        drawn, end = _of_picture(outcome), "none"
         if settlement.park:
-            end = await self._park(taken, outcome, patience)
-        if settlement.reply != "none" and taken.delivery.reply_to and end != "forgotten":
-            end = await self._reply(taken, job_id, outcome, patience)
+            end = await self._park(taken, job_id, outcome, patience)
         if end != "forgotten":
-            self._metrics.requests.labels(_name(outcome)).inc()
+            outcome, end = await self._reply(taken, job_id, outcome, patience)
+        if end != "forgotten":
+            self._count(outcome)
         code = _code(outcome)
         tracing.tell_end(job_id, _name(outcome), code)
         log.info(
-            "settled",
+            "forgotten" if end == "forgotten" else "settled",
             job_id=job_id or None,
             correlation_id=taken.delivery.correlation_id,
             outcome=_name(outcome),
@@ -120,35 +116,59 @@ class Answers:
             reply=end,
             redelivered=taken.delivery.redelivered,
             held_s=round(taken.held_s, 4),
-            **{**noted(), **_of_picture(outcome)},
+            **{**noted(), **drawn},
         )
         if end != "forgotten":
-            await self.settle(taken, requeue=settlement.settle == "requeue")
-        if end == "confirmed" and settlement.reply != "none":
+            await self._settle(taken, requeue=settlement.settle == "requeue")
+        if end == "confirmed":
             self._metrics.request_duration_seconds.observe(taken.age_s)
 
-    async def settle(self, taken: Taken, *, requeue: bool) -> None:
+    def _count(self, outcome: Outcome) -> None:
+        """Count an end, told or not: who asked for no reply has failures as well."""
+        self._metrics.requests.labels(_name(outcome)).inc()
+        code = _code(outcome)
+        if code is not None:
+            self._metrics.errors.labels(code).inc()
+
+    async def _settle(self, taken: Taken, *, requeue: bool) -> None:
         """Ack or give back, and count which it was."""
-        settled_by = await _settle(taken, requeue=requeue)
+        settled_by = await _settled(taken, requeue=requeue)
         self._metrics.settlements.labels(settled_by).inc()
         self._metrics.ack_age_seconds.observe(taken.held_s)
 
-    async def _park(self, taken: Taken, outcome: Outcome, patience: Patience) -> str:
+    async def _park(
+        self, taken: Taken, job_id: str, outcome: Outcome, patience: Patience
+    ) -> str:
         reason = outcome.reason if isinstance(outcome, Unanswerable) else "poison"
         published = await self._replies.park(taken.delivery, reason, patience)
         if published is None:
             return "forgotten"
         self._metrics.parked.labels(reason).inc()
-        log.warning("parked", reason=reason, end=published.value)
+        log.warning("parked", job_id=job_id or None, reason=reason, end=published.value)
+        note(parked=reason)
         return published.value
 
     async def _reply(
         self, taken: Taken, job_id: str, outcome: Outcome, patience: Patience
-    ) -> str:
-        replies, delivery = self._replies, taken.delivery
+    ) -> tuple[Outcome, str]:
+        """Reply, if anybody is to be told. Returns what the caller was told, and how it went."""
+        kind, delivery = SETTLEMENT[type(outcome)].reply, taken.delivery
+        if kind == "none" or not delivery.reply_to:
+            return outcome, "none"
+        message = self._message(job_id, outcome, delivery)
+        if isinstance(message, Fault):
+            return await self._reply(taken, job_id, Refused(message), patience)
+        published = await self._replies.send(delivery, message, patience)
+        await self._remember(delivery, job_id, published)
+        end = "forgotten" if published is None else published.value
+        self._metrics.replies.labels(kind, end).inc()
+        return outcome, end
+
+    def _message(self, job_id: str, outcome: Outcome, delivery: Delivery) -> Message | Fault:
+        """Return what tells of an outcome; a Fault where the picture is too large to be told."""
         match outcome:
             case Succeeded():
-                published = await replies.send_result(delivery, outcome, patience)
+                return self._replies.result(delivery, outcome)
             case (
                 Refused(fault=fault)
                 | Expired(fault=fault)
@@ -156,16 +176,18 @@ class Answers:
                 | Failed(fault=fault)
                 | Poison(fault=fault)
             ):
-                self._metrics.errors.labels(fault.code.value).inc()
-                published = await replies.send_error(delivery, job_id, fault, patience)
+                return error_message(job_id, fault)
             case Abandoned() | Unanswerable() | GivenBack() | AnsweredBefore():
-                return "none"
+                raise ValueError(f"{_name(outcome)} is told to nobody")
             case _:
                 assert_never(outcome)
-        await self.note(delivery, job_id, published)
-        end = "forgotten" if published is None else published.value
-        self._metrics.replies.labels(SETTLEMENT[type(outcome)].reply, end).inc()
-        return end
+
+    async def _remember(
+        self, delivery: Delivery, job_id: str, published: Published | None
+    ) -> None:
+        """Take down that an answer was confirmed: if only our ack is lost, it is not sent twice."""
+        if published is Published.CONFIRMED and delivery.correlation_id:
+            await self._store.answered(job_id, address(delivery))
 
 
 def address(delivery: Delivery) -> str:
@@ -174,7 +196,7 @@ def address(delivery: Delivery) -> str:
     return hashlib.sha256(pair.encode()).hexdigest()
 
 
-async def _settle(taken: Taken, *, requeue: bool) -> str:
+async def _settled(taken: Taken, *, requeue: bool) -> str:
     """Ack, or give back; returns which, or `forgotten`: the redelivery is answered instead."""
     try:
         async with asyncio.timeout(SETTLE_TIMEOUT_S):

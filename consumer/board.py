@@ -13,10 +13,12 @@ from consumer.connection import Broker
 from consumer.depth import Gauge
 from consumer.dials import (
     Clock,
+    delivery_facts,
     gpu_facts,
     hang_sentence,
     model_facts,
     picture_facts,
+    public,
     service_s,
 )
 from consumer.flights import Flights
@@ -27,6 +29,7 @@ from consumer.health import Health, Phase, Snapshot, Vitals, WatchDue, derive
 from consumer.intake import Intake
 from consumer.keeper import Keeper
 from consumer.metrics import Metrics
+from consumer.replies import Replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Floor:
     flights: Flights
     intake: Intake
     gauge: Gauge
+    replies: Replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,15 @@ class Facts:
     """Default width and height in pixels, and steps."""
     max_queue_size: int = 20
     """As it was set; what the live queue has may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the GPU process said."""
+
+    text: str
+    at: float
+    """Monotonic seconds."""
 
 
 @dataclass(slots=True)
@@ -92,7 +105,7 @@ class Board:
         self._counted: dict[str, int] = {}
         """Restarts of the GPU process by reason, as far as the metrics have them."""
         self.phase = Phase.STARTING
-        self.gpu_note = ""
+        self._gpu_news = News("", self._started)
         self.store_note: str | None = None
         """Why the store could not be opened yet."""
         self.floor: Floor | None = None
@@ -100,6 +113,10 @@ class Board:
         """Of the queue, by the management API; None where that is not asked, or does not tell."""
         self.been_ready = False
         self.snapshot = self._look()
+
+    def hear(self, note: str) -> None:
+        """Take note of what the GPU process says; shown with the next `refresh`."""
+        self._gpu_news = News(note, time.monotonic())
 
     def refresh(self) -> None:
         """Look at every part again."""
@@ -125,7 +142,7 @@ class Board:
 
     @property
     def _store_problem(self) -> str | None:
-        return self.store_note or self._shown.keeper.problem
+        return public(self.store_note or self._shown.keeper.problem)
 
     @property
     def _taking(self) -> bool:
@@ -139,11 +156,14 @@ class Board:
                 gpu=gpu.state,
                 loaded=self._loaded,
                 broker_connected=broker.connected,
-                broker_problem=broker.last_problem,
+                broker_problem=public(broker.last_problem),
                 broker_blocked=broker.blocked,
+                parking_problem=self.floor.replies.parking_problem if self.floor else None,
                 taking=self._taking,
                 store_problem=self._store_problem,
-                gpu_note=self.gpu_note,
+                gpu_note=public(self._gpu_news.text) or "",
+                gpu_quiet_s=time.monotonic() - self._gpu_news.at,
+                gpu_trouble=public(gpu.trouble),
                 hang=hang_sentence(gpu.chart.hang, self._clock()),
             )
         )
@@ -159,7 +179,7 @@ class Board:
             self.phase,
             outlook,
             time.monotonic(),
-            self.been_ready,
+            gpu.ready is not None,
             self._watch(),
         )
 
@@ -229,7 +249,7 @@ class Board:
             "generation": broker.generation,
             "reconnects": self._sessions.reconnects,
             "version": broker.server_version,
-            "problem": broker.last_problem,
+            "problem": public(broker.last_problem),
             "blocked": broker.blocked,
         }
 
@@ -246,6 +266,13 @@ class Board:
             "estimated_wait_s": None if wait_s is None else round(wait_s, 2),
         }
 
+    def _oldest(self, clock: Clock) -> dict[str, Any] | None:
+        held = self.floor.intake.in_hand.oldest if self.floor else None
+        if held is None:
+            return None
+        picture = self._shown.gpu.picture_of(held.job_id) if held.job_id else None
+        return delivery_facts(held.job_id, held.since, picture, clock)
+
     def _work(self, outlook: Outlook, clock: Clock) -> dict[str, Any]:
         floor = self.floor
         last_success = floor.flights.last_success if floor else None
@@ -253,7 +280,7 @@ class Board:
             "taking": self._taking,
             "in_hand": floor.intake.in_hand.deliveries if floor else 0,
             "limit": self._facts.max_concurrent,
-            "oldest": picture_facts(self._shown.gpu.oldest, clock),
+            "oldest": self._oldest(clock),
             "last_success": last_success.isoformat() if last_success else None,
             "service_s": service_s(outlook),
         }

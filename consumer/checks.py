@@ -54,11 +54,24 @@ def _connected(page: Page) -> Status:
     return "warn" if page["broker"]["blocked"] else "pass"
 
 
+def _connected_output(page: Page) -> str | None:
+    broker = page["broker"]
+    if broker["connected"]:
+        return "It is short of memory or disk and takes no answers for now."
+    return str(broker["problem"] or "dialling")
+
+
 def _waiting(page: Page) -> Status:
     queue = page["queue"]
     # Unknown, or full: the next request is refused.
     full = queue["waiting"] is None or queue["waiting"] >= queue["bound"]
     return "warn" if full else "pass"
+
+
+def _waiting_output(page: Page) -> str:
+    if page["queue"]["waiting"] is None:
+        return "The broker does not tell."
+    return "The queue is full: requests are refused."
 
 
 def _store(page: Page) -> Status:
@@ -88,10 +101,17 @@ CHECKS = (
         lambda page: page["broker"]["connected"],
         None,
         _connected,
-        lambda page: page["broker"]["problem"],
+        _connected_output,
     ),
     Check("broker:reconnects", "datastore", lambda page: page["broker"]["reconnects"]),
-    Check("queue:ready", "datastore", lambda page: page["queue"]["waiting"], None, _waiting),
+    Check(
+        "queue:ready",
+        "datastore",
+        lambda page: page["queue"]["waiting"],
+        None,
+        _waiting,
+        _waiting_output,
+    ),
     Check("queue:bound", "datastore", lambda page: page["queue"]["bound"]),
     # Not judged: it is asked once a second, and our own consumer comes after the first time.
     Check("queue:consumers", "datastore", lambda page: page["queue"]["consumers"]),

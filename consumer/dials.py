@@ -1,5 +1,6 @@
 """The dials: the parts of the health page that need arithmetic or words, from plain values. Pure."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,11 @@ from consumer.gpu.protocol import Ready
 from consumer.gpu.reading import Reading
 
 Facts = dict[str, Any]
+
+FOLDERS = re.compile(r"(?<![\w:/.…])(?:/[^\s/:'\"]+)+/(?=[^\s/:'\"])")
+"""Of an absolute path all but its last part; paths of URLs are left alone."""
+USER = re.compile(r"(?<=://)[^\s/@]*@")
+"""Of a URL: user and password."""
 
 TORCH_MEMORY = ("allocated", "reserved", "peak")
 
@@ -32,6 +38,16 @@ class Clock:
         """Return the moment by the wall clock, in ISO 8601."""
         moment = self.wall - timedelta(seconds=self.mono - mono)
         return moment.isoformat(timespec="milliseconds")
+
+
+def public(text: str | None) -> str | None:
+    """Return a sentence of the log as everybody may read it, on one line.
+
+    The page asks for no token: it tells neither where things lie on this machine nor who logs in.
+    """
+    if text is None:
+        return None
+    return USER.sub("", FOLDERS.sub("…/", " ".join(text.split())))
 
 
 def model_facts(ready: Ready | None, *, loaded: bool, forwards: int) -> Facts | None:
@@ -116,6 +132,21 @@ def picture_facts(picture: Picture | None, clock: Clock) -> Facts | None:
         "steps": picture.command.forwards,
         "silent_s": clock.age_s(picture.stage_since) if begun else None,
     }
+
+
+def delivery_facts(
+    job_id: str | None, taken: float, picture: Picture | None, clock: Clock
+) -> Facts:
+    """Return how old a delivery in hand is, and where its picture stands.
+
+    All that is of the picture is None before it is asked for, and once it is drawn: its job is
+    looked up, encoded, written down or answered then.
+    """
+    stands = picture_facts(picture, clock) or dict.fromkeys(
+        ("stage", "step", "steps", "silent_s")
+    )
+    told = {"job_id": job_id, "since": clock.text(taken), "age_s": clock.age_s(taken)}
+    return {**stands, **told}
 
 
 def service_s(outlook: Outlook) -> dict[str, float]:

@@ -9,16 +9,15 @@ from typing import Any
 from aio_pika.abc import AbstractIncomingMessage
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
-from consumer import job, topology
+from consumer import job, topology, tracing
 from consumer.admission import Delivery, Limits, job_identity, unaddressable
 from consumer.answers import Answers, Taken
 from consumer.connection import LINK_ERRORS, Session
 from consumer.errors import Fault
 from consumer.flights import Flights
 from consumer.intake import facts
-from consumer.logs import logger
+from consumer.logs import about, logger, note
 from consumer.metrics import Metrics
-from consumer.replies import Patience, Replies
 from schemas.errors import ErrorCode
 
 log = logger(__name__)
@@ -48,14 +47,12 @@ class Expired:
 
     def __init__(
         self,
-        replies: Replies,
         answers: Answers,
         flights: Flights,
         limits: Limits,
         metrics: Metrics,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self._replies = replies
         self._answers = answers
         self._flights = flights
         self._limits = limits
@@ -97,43 +94,42 @@ class Expired:
         session.watch_channel(channel, "expired")
 
     async def _answer(self, message: AbstractIncomingMessage, session: Session) -> None:
-        delivery = facts(message)
-        taken = Taken(delivery, message, session, topology.EXPIRED)
-        patience = Patience(
-            taken.alive, datetime.now(tz=UTC) + timedelta(seconds=NACK_PATIENCE_S)
-        )
+        taken = Taken(facts(message), message, session, topology.EXPIRED)
+        delivery, metrics = taken.delivery, self._metrics
+        metrics.deliveries.labels(str(delivery.redelivered).lower()).inc()
+        nacks_until = datetime.now(tz=UTC) + timedelta(seconds=NACK_PATIENCE_S)
+        with (
+            tracing.processing(message, topology.EXPIRED),
+            about(tracing.trace_id(delivery.headers)),
+        ):
+            why = reason(message.headers)
+            note(dead_letter=why or "unknown")
+            if why == "expired" and delivery.timestamp is not None:
+                note(waited_s=round(taken.age_s, 3))
+                metrics.queue_wait_seconds.observe(taken.age_s)
+            job_id, outcome = await self._decided(delivery, why)
+            await self._answers.give(taken, job_id, outcome, nacks_until)
+
+    async def _decided(self, delivery: Delivery, why: str) -> tuple[str, job.Outcome]:
         try:
-            told = await self._tell(delivery, reason(message.headers), patience)
+            return await self._decide(delivery, why)
         except Exception:
             # A defect of ours must not bring the service down with each redelivery.
             log.exception("dead_letter_broke")
-            told = await self._replies.park(delivery, "internal", patience) is not None
-        if not told:
-            return
-        await self._answers.settle(taken, requeue=False)
+            return "", job.Unanswerable("internal")
 
-    async def _tell(self, delivery: Delivery, why: str, patience: Patience) -> bool:
-        """Answer, or park what cannot be answered; False if it was forgotten meanwhile."""
+    async def _decide(self, delivery: Delivery, why: str) -> tuple[str, job.Outcome]:
         unaddressed = unaddressable(delivery, self._limits)
         if unaddressed is not None:
-            return await self._replies.park(delivery, unaddressed, patience) is not None
+            return "", job.Unanswerable(unaddressed)
         fault = FAULTS.get(why, OTHER_FAULT)
         body_sha256 = hashlib.sha256(delivery.body).hexdigest()
         job_id, _ = job_identity(delivery, body_sha256)
         end = job.Expired(fault) if why == "expired" else job.Failed(fault)
         await self._flights.close_waiting(job_id, body_sha256, end)
         if await self._answers.was_given(delivery, job_id, again=True):
-            log.info("dead_letter_answered_before", job_id=job_id)
-            return True
-        if delivery.reply_to:
-            told = await self._replies.send_error(delivery, job_id, fault, patience)
-            if told is None:
-                return False
-            await self._answers.note(delivery, job_id, told)
-            self._metrics.errors.labels(fault.code.value).inc()
-            self._metrics.replies.labels("error", told.value).inc()
-        log.info("dead_letter_answered", job_id=job_id, code=fault.code.value)
-        return True
+            return job_id, job.AnsweredBefore()
+        return job_id, end
 
 
 def reason(headers: Any) -> str:

@@ -284,6 +284,9 @@ class Flights:
         await self._look_for_callers(flight)
 
         def on_start() -> None:
+            if not flight.on_gpu:  # a second try has waited no second time
+                waited = (datetime.now(tz=UTC) - job.published).total_seconds()
+                crew.metrics.queue_wait_seconds.observe(max(waited, 0.0))
             flight.on_gpu = True
             flight.step = 0
             log.info("started", job_id=job.id, attempt=begun.attempt)

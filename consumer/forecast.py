@@ -56,24 +56,30 @@ def standing(job_id: str, line: Line, outlook: Outlook) -> Standing:
 
 
 def usual_wait_s(in_hand: int, outlook: Outlook) -> float | None:
-    """Return when the turn of a request would come that were published now."""
+    """Return when the turn of a request would come that were published now.
+
+    None where nothing was measured yet, and where nobody takes requests: then it never comes.
+    """
     picture = outlook.pace.picture_s(*outlook.usual)
-    if outlook.depth is None or picture is None:
+    if outlook.depth is None or picture is None or not outlook.depth.consumers:
         return None
-    return (outlook.depth.waiting + in_hand) * picture / max(1, outlook.depth.consumers)
+    return (outlook.depth.waiting + in_hand) * picture / outlook.depth.consumers
 
 
 def _wait_s(before: Sequence[Place], unseen: int, line: Line, outlook: Outlook) -> float | None:
-    """Return the work in front of a job in seconds, shared by all consumers; None if unmeasured."""
+    """Return the work in front of a job in seconds, shared by all consumers; None if unmeasured.
+
+    None, too, while nobody takes it on.
+    """
     usual = outlook.pace.picture_s(*outlook.usual)
-    if usual is None or outlook.depth is None:
+    if usual is None or outlook.depth is None or not outlook.depth.consumers:
         return None
     seconds = unseen * usual
     seconds += sum(_picture_s(place.drawing, outlook.pace, usual) for place in before)
     for place in line.running:
         whole = _picture_s(place.drawing, outlook.pace, usual)
         seconds += max(0.0, whole - (line.now - place.since) / 1000)
-    return seconds / max(1, outlook.depth.consumers)
+    return seconds / outlook.depth.consumers
 
 
 def _picture_s(drawing: Drawing | None, pace: Pace, usual: float) -> float:

@@ -7,6 +7,9 @@ from typing import Any, Literal
 from consumer.forecast import Outlook
 from consumer.gpu.process import GpuState
 
+QUIET_S = 60.0
+"""A load is said to tell nothing after so long a silence. Chosen: longer than an import of torch
+from a cold disk; a kernel search is quiet for longer, and only shown, never judged."""
 LOOP_STALL_S = 15.0
 """The event loop is dead if it has not shown itself for so long."""
 WATCH_GRACE_S = 5.0
@@ -35,11 +38,18 @@ class Vitals:
     broker_problem: str | None
     broker_blocked: bool
     """The broker is short of memory or disk, and takes no publish."""
+    parking_problem: str | None
+    """Why a request that is to be parked stays in our hands, as a sentence."""
     taking: bool
     """The broker hands us requests."""
     store_problem: str | None
     """Why the store cannot be written; None if it can."""
     gpu_note: str
+    """What the GPU process said last."""
+    gpu_quiet_s: float = 0.0
+    """How long ago that was, in seconds."""
+    gpu_trouble: str | None = None
+    """What went wrong with it since a picture last came out."""
     hang: str | None = None
     """Which job the GPU process hung in, and since when; None once another one is ready."""
 
@@ -50,7 +60,7 @@ class Health:
 
     status: Literal["pass", "warn", "fail"]
     state: str
-    """loading, connecting, ready, no_store, paused, blocked, draining or failed."""
+    """loading, connecting, ready, no_store, paused, blocked, unparked, draining, stopping or failed."""
     note: str
     """A sentence."""
     ready: bool
@@ -58,6 +68,8 @@ class Health:
 
 def derive(vitals: Vitals) -> Health:
     """Return the verdict on these vitals."""
+    if vitals.phase is Phase.STOPPED:
+        return Health("fail", "stopping", "The service stops.", ready=False)
     if vitals.phase is Phase.DRAINING:
         return Health("warn", "draining", "Finishing the work in hand.", ready=False)
     return _of_gpu(vitals) or _of_links(vitals)
@@ -66,14 +78,31 @@ def derive(vitals: Vitals) -> Health:
 def _of_gpu(vitals: Vitals) -> Health | None:
     """Return what is wrong with the GPU process."""
     if vitals.gpu is GpuState.DEFUNCT:
-        note = f"The GPU fails again and again: {vitals.gpu_note}."
+        # Not what its process says meanwhile: that it is loaded, for one.
+        why = vitals.gpu_trouble or vitals.gpu_note
+        note = (
+            f"The GPU fails again and again: {why}. "
+            "Nothing but test pictures is drawn until one comes out."
+        )
         return Health("fail", "failed", note, ready=False)
     if not vitals.loaded:
-        parts = (vitals.hang, vitals.gpu_note or "the GPU process starts")
-        note = "; ".join(part for part in parts if part)
         status: Literal["warn", "fail"] = "warn" if vitals.phase is Phase.STARTING else "fail"
-        return Health(status, "loading", f"Loading the model: {note}.", ready=False)
+        return Health(status, "loading", _until_loaded(vitals), ready=False)
     return None
+
+
+def _until_loaded(vitals: Vitals) -> str:
+    """Return what is waited for while no process has the model, and what went wrong before."""
+    wrong = vitals.hang or vitals.gpu_trouble
+    if vitals.gpu not in {GpuState.STARTING, GpuState.LOADING}:
+        return f"The GPU process is replaced: {wrong or vitals.gpu_note}."
+    said = vitals.gpu_note
+    if not said or (vitals.gpu_trouble or "").endswith(said):
+        said = "the GPU process starts"  # the last words were those of the one before
+    quiet = vitals.gpu_quiet_s
+    silence = f", and nothing more for {quiet:.0f} s" if quiet >= QUIET_S else ""
+    before = f" Before: {wrong}." if wrong else ""
+    return f"Loading the model: {said}{silence}.{before}"
 
 
 def _of_links(vitals: Vitals) -> Health:
@@ -86,6 +115,9 @@ def _of_links(vitals: Vitals) -> Health:
         return Health("fail", "connecting", f"No broker: {problem}.", ready=False)
     if not vitals.taking:
         return Health("warn", "paused", "No requests are taken for the moment.", ready=False)
+    if vitals.parking_problem is not None:
+        note = f"{vitals.parking_problem}. The request keeps its place in our hands meanwhile."
+        return Health("warn", "unparked", note, ready=True)
     if vitals.broker_blocked:
         note = "The broker is short of memory or disk: answers wait until it takes them."
         return Health("warn", "blocked", note, ready=True)
@@ -103,8 +135,8 @@ class Snapshot:
     """For the forecasts of jobs."""
     beat: float
     """Monotonic seconds at which the event loop made it."""
-    been_ready: bool = False
-    """It was ready at least once since the start."""
+    started: bool = False
+    """A model was loaded, proved and warm once; what is missing since, a new start would not bring."""
     watch: "WatchDue | None" = None
     """What the watch over the GPU process owes; None while there is nothing to watch."""
 
@@ -122,15 +154,27 @@ class WatchDue:
 def standstill(snapshot: Snapshot, now: float) -> str | None:
     """Return why only a new start can help, as a sentence; None while all moves.
 
+    The watch is judged by the last beat, not by now: it cannot ring on a loop that stands still,
+    and how long that may be is judged by itself.
+
     The broker plays no part in it, nor a GPU process that hangs: one that watches over it sees to
     that. This is about those who watch.
     """
     if now - snapshot.beat >= LOOP_STALL_S:
         return f"The event loop has stood still for {now - snapshot.beat:.0f} s."
     watch = snapshot.watch
-    if watch is not None and now - watch.at >= WATCH_GRACE_S:
-        return f"The watch over the GPU process is {now - watch.at:.0f} s late, {watch.what}."
+    if watch is not None and snapshot.beat - watch.at >= WATCH_GRACE_S:
+        late_s = snapshot.beat - watch.at
+        return f"The watch over the GPU process is {late_s:.0f} s late, {watch.what}."
     return None
+
+
+def judged(snapshot: Snapshot, now: float) -> Health:
+    """Return the verdict as it is now: the one that was made, or that nothing moves any more."""
+    problem = standstill(snapshot, now)
+    if problem is None:
+        return snapshot.health
+    return Health("fail", "failed", problem, ready=False)
 
 
 def alive(snapshot: Snapshot, now: float) -> bool:

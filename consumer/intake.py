@@ -43,12 +43,48 @@ class Desk:
     """Called when the taking began or ended."""
 
 
+@dataclass(slots=True, eq=False)
+class Held:
+    """A delivery that is under way."""
+
+    since: float
+    """Monotonic seconds of its receipt."""
+    job_id: str | None = None
+    """None until it was read."""
+
+
 @dataclass(slots=True)
 class InHand:
     """What is under way."""
 
-    deliveries: int = 0
+    held: dict[str, Held] = field(default_factory=dict)
+    """By the id of the receipt, in the order in which they were taken."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def deliveries(self) -> int:
+        """How many."""
+        return len(self.held)
+
+    @property
+    def oldest(self) -> Held | None:
+        """The one that was taken first."""
+        return next(iter(self.held.values()), None)
+
+    def take(self, taken: Taken) -> None:
+        """Take note of a delivery."""
+        self.held[taken.delivery.receipt_id] = Held(taken.received)
+        self.idle.clear()
+
+    def read(self, taken: Taken, job_id: str) -> None:
+        """Take note of whose it is."""
+        self.held[taken.delivery.receipt_id].job_id = job_id
+
+    def let_go(self, taken: Taken) -> None:
+        """Take note that nothing more is done for it."""
+        del self.held[taken.delivery.receipt_id]
+        if not self.held:
+            self.idle.set()
 
 
 @dataclass(slots=True)
@@ -153,8 +189,7 @@ class Intake:
     async def _handle(self, taken: Taken) -> None:
         in_hand, metrics = self.in_hand, self._desk.metrics
         metrics.deliveries.labels(str(taken.delivery.redelivered).lower()).inc()
-        in_hand.deliveries += 1
-        in_hand.idle.clear()
+        in_hand.take(taken)
         metrics.in_progress.set(in_hand.deliveries)
         try:
             with (
@@ -163,10 +198,8 @@ class Intake:
             ):
                 await self._see_to(taken)
         finally:
-            in_hand.deliveries -= 1
+            in_hand.let_go(taken)
             metrics.in_progress.set(in_hand.deliveries)
-            if not in_hand.deliveries:
-                in_hand.idle.set()
 
     async def _see_to(self, taken: Taken) -> None:
         log.debug("taken", redelivered=taken.delivery.redelivered)
@@ -188,6 +221,7 @@ class Intake:
         if isinstance(decision, NobodyToTell):
             return await self._leave_word(decision)
         job_id = decision.job_id if isinstance(decision, Refusal) else decision.id
+        self.in_hand.read(taken, job_id)
         delivery, answers = taken.delivery, self._desk.answers
         if await answers.was_given(delivery, job_id, again=delivery.redelivered):
             return job_id, AnsweredBefore()

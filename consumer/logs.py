@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import json
 import logging
+import math
 import re
 import sys
 import threading
@@ -10,10 +12,11 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from pydantic import BaseModel, SecretStr
+from typing_extensions import override
 
 HIDDEN = "***"
 """Stands where a secret stood."""
@@ -56,17 +59,22 @@ class Scrubber:
         """Return a value as it may be told under this name, whatever it is made of."""
         match value:
             case None | bool() | int() | float():
-                return value
+                return _number(value)
             case _ if _names_a_secret(name):
                 return HIDDEN
             case str():
                 return self.text(value)
             case dict():
-                return {key: self.value(inner, str(key)) for key, inner in value.items()}
+                return {str(key): self.value(inner, str(key)) for key, inner in value.items()}
             case list() | tuple() | set() | frozenset():
                 return [self.value(inner) for inner in value]
             case _:
                 return self.text(repr(value))
+
+
+def _number(value: float | None) -> float | str | None:
+    """Return it as JSON can have it: there it is no number that is not finite."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @functools.lru_cache(maxsize=1000)
@@ -84,12 +92,35 @@ def _parts(secret: str) -> Iterator[str]:
     told = [secret]
     if "://" in secret:
         with contextlib.suppress(ValueError):
-            password = urllib.parse.urlsplit(secret).password or ""
-            told = [password, urllib.parse.unquote(password)]
+            parts = urllib.parse.urlsplit(secret)
+            password = parts.password or ""
+            # libpq takes it there, too.
+            asked = urllib.parse.parse_qsl(parts.query)
+            in_query = [value for name, value in asked if _names_a_secret(name)]
+            told = [password, urllib.parse.unquote(password), *in_query]
     yield from (part for part in told if len(part) >= SECRET_LEAST)
 
 
 # ---------------------------------------------------------------- how it is told
+
+
+class _Teller(logging.StreamHandler[TextIO]):
+    """Tells of a record that cannot be told as well: the library's own way shows its arguments."""
+
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[0]
+        told = {
+            "event": "record_broke",
+            "of": record.name,
+            "place": f"{record.pathname}:{record.lineno}",
+            "problem": error.__name__ if error else "unknown",
+            "logger": __name__,
+            "level": "error",
+        }
+        with contextlib.suppress(OSError, ValueError):  # there is nowhere to tell it
+            self.stream.write(json.dumps(told) + self.terminator)
+            self.flush()
 
 
 def configure(
@@ -106,7 +137,7 @@ def configure(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Teller(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

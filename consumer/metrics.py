@@ -139,8 +139,16 @@ def _histogram(
 TABLE: tuple[Row, ...] = (
     # ---------------------------------------------------------- requests
     _counter("requests", "Requests settled.", outcome=OUTCOMES),
-    _counter("errors", "Error replies by code.", code=CODES),
-    _counter("deliveries", "Deliveries received.", redelivered=("true", "false")),
+    _counter(
+        "errors",
+        "Requests that ended in an error, by its code; told to somebody or not.",
+        code=CODES,
+    ),
+    _counter(
+        "deliveries",
+        "Deliveries received, dead letters among them.",
+        redelivered=("true", "false"),
+    ),
     _counter(
         "settlements",
         "Deliveries acked or given back to the queue; forgotten: their link had died before.",
@@ -169,7 +177,12 @@ TABLE: tuple[Row, ...] = (
         "are whole seconds, so up to 1 too much.",
         _SECONDS,
     ),
-    _histogram("queue_wait_seconds", "From the publish to the start.", _SECONDS),
+    _histogram(
+        "queue_wait_seconds",
+        "From the publish to the start on the GPU, whatever became of it; to the end of its time "
+        "where a request ran out in the queue.",
+        _SECONDS,
+    ),
     _histogram(
         "ack_age_seconds", "From the receipt of a delivery to its settlement.", _SECONDS
     ),
@@ -232,7 +245,8 @@ TABLE: tuple[Row, ...] = (
     ),
     _gauge(
         "estimated_wait_seconds",
-        "When the turn of a request would come that were sent now; NaN before the first picture.",
+        "When the turn of a request would come that were sent now; NaN before the first picture, and "
+        "while nobody takes requests.",
     ),
     # ---------------------------------------------------------- the service itself
     _gauge("ready", "1 when the service can take work."),
@@ -364,7 +378,6 @@ class Metrics:
         self.images.labels(facts.format).inc()
         self.pixels.inc(facts.width * facts.height)
         self.last_success_timestamp_seconds.set_to_current_time()
-        self.queue_wait_seconds.observe(facts.timings.queued)
         self.generation_seconds.observe(facts.generation_time)
         for stage, seconds in facts.timings.model_dump(exclude={"queued"}).items():
             self.stage_duration_seconds.labels(stage).observe(seconds)

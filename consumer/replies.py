@@ -43,6 +43,9 @@ BREAKS_MOST = 2
 """Direct replies on which the broker broke so often are given up: it would break for ever."""
 
 
+REMEDY = f"create the queue {PARKING}, as rabbitmq/definitions.json has it"
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long an answer is tried."""
@@ -138,23 +141,14 @@ class Replies:
         self._max_reply_bytes = max_reply_bytes
         self._metrics = metrics
         self._breaks: Counter[str] = Counter()
+        self._unparked: dict[str | None, str | None] = {}
+        """What the broker said last to each copy that is not parked yet."""
 
-    async def send_result(
-        self, delivery: Delivery, outcome: Succeeded, patience: Patience
-    ) -> Published | None:
-        """Send a picture; None if the delivery was forgotten before the broker's word came."""
-        message = result_message(
+    def result(self, delivery: Delivery, outcome: Succeeded) -> aio_pika.Message | Fault:
+        """Return the message of a picture as its caller wants it, or why it may not be sent."""
+        return result_message(
             outcome.facts, outcome.image, delivery.accept, self._max_reply_bytes
         )
-        if isinstance(message, Fault):
-            message = error_message(outcome.facts.job_id, message)
-        return await self._send(delivery, message, patience)
-
-    async def send_error(
-        self, delivery: Delivery, job_id: str, fault: Fault, patience: Patience
-    ) -> Published | None:
-        """Send an error; None if the delivery was forgotten before the broker's word came."""
-        return await self._send(delivery, error_message(job_id, fault), patience)
 
     async def park(
         self, delivery: Delivery, reason: str, patience: Patience
@@ -181,16 +175,22 @@ class Replies:
             timestamp=datetime.now(tz=UTC),
             delivery_mode=DeliveryMode.PERSISTENT,
         )
-        while True:
-            told = await self._until_told(PARKING, copy, patience, mandatory=True)
-            if told in {Published.CONFIRMED, None}:
-                return told
-            log.error("parking_impossible", end=told, remedy=f"create the queue {PARKING}")
-            await asyncio.sleep(RETRY_MOST_S)
+        self._unparked[copy.message_id] = None
+        try:
+            while True:
+                told = await self._until_told(PARKING, copy, patience, mandatory=True)
+                if told in {Published.CONFIRMED, None}:
+                    return told
+                self._unparked[copy.message_id] = told.value
+                log.error("parking_impossible", end=told.value, remedy=REMEDY)
+                await asyncio.sleep(RETRY_MOST_S)
+        finally:
+            del self._unparked[copy.message_id]
 
-    async def _send(
+    async def send(
         self, delivery: Delivery, message: aio_pika.Message, patience: Patience
     ) -> Published | None:
+        """Send an answer; None if the delivery was forgotten before the broker's word came."""
         message.correlation_id = delivery.correlation_id
         trace = delivery.headers.get("traceparent")
         if isinstance(trace, str):
@@ -206,6 +206,15 @@ class Replies:
         self._metrics.reply_bytes.observe(len(message.body))
         with self._metrics.stage("publish"), tracing.publishing(direct):
             return await self._until_told(reply_to, message, patience, mandatory=not direct)
+
+    @property
+    def parking_problem(self) -> str | None:
+        """Why a request is not parked, as a sentence; None if none waits for that."""
+        told = {end for end in self._unparked.values() if end is not None}
+        if not told:
+            return None
+        ends = " and ".join(sorted(told))
+        return f"The broker does not take what is to be parked ({ends}): {REMEDY}"
 
     def _count_break(self, reply_to: str) -> None:
         """Remember a suspect. All that were in flight on the connection are, for a while."""

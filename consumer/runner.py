@@ -35,7 +35,7 @@ from consumer.job import (
     Succeeded,
 )
 from consumer.keeper import Keeper
-from consumer.logs import logger, note
+from consumer.logs import HIDDEN, logger, note
 from consumer.metrics import Metrics
 from consumer.store import CANCELLED_FAULT, Started
 from schemas.errors import ErrorCode, Problem
@@ -105,7 +105,7 @@ class Runner:
             self._account_for_stop(turn, error.gpu_seconds)
             return stopped(stop.cause)
         except DrawingFailedError as error:
-            fault = _reported(error)
+            fault = _reported(error, job.drawing.prompt)
             return Refused(fault) if error.code == "invalid_request" else Failed(fault)
 
     async def _draw_with_retries(self, turn: "_Turn") -> Outcome:
@@ -118,7 +118,7 @@ class Runner:
         while not turn.stop.requested.is_set():
             command = _command(turn.job, tiled=turn.tiled)
             try:
-                with tracing.stage("generate"):
+                with tracing.stage("generate", DrawingStoppedError):
                     frame = await self._gpu.generate(
                         command, turn.on_step, turn.stop.requested, turn.on_start
                     )
@@ -299,7 +299,7 @@ def _poison(error: Exception) -> Fault:
     )
 
 
-def _reported(error: DrawingFailedError) -> Fault:
+def _reported(error: DrawingFailedError, prompt: str) -> Fault:
     """Turn what the child reports into a fault of ours."""
     match error.code:
         case "invalid_request":
@@ -310,7 +310,9 @@ def _reported(error: DrawingFailedError) -> Fault:
         case "nan_output":
             return Fault(ErrorCode.NAN_OUTPUT, f"{error} Another seed may help.")
         case _:
-            log.error("drawing_failed", code=error.code, problem=str(error))
+            # What a library says of a prompt may quote it.
+            told = str(error).replace(prompt, HIDDEN)
+            log.error("drawing_failed", code=error.code, problem=told, frames=error.frames)
             return Fault(
                 ErrorCode.INTERNAL,
                 "The picture could not be drawn. The service's log has the reason.",

@@ -158,6 +158,8 @@ class Service:
             self._enter(Phase.RUNNING)
             await self._stopping.wait()
             await self._drain(floor)
+        # The end of a GPU process that does not go takes seconds, and nobody looks any more.
+        self._enter(Phase.STOPPED)
         raise _StopError
 
     async def _open_store(self) -> bool:
@@ -214,7 +216,7 @@ class Service:
                 on_change=self._board.refresh,
             )
         )
-        expired = Expired(replies, answers, flights, limits, metrics, tasks)
+        expired = Expired(answers, flights, limits, metrics, tasks)
         gauge = Gauge(tasks)
         queries = Queries(keeper, flights, self._broker, self._outlook, tasks)
         for attachment in (
@@ -226,7 +228,7 @@ class Service:
             intake.attach,
         ):
             self._broker.attach(attachment)
-        return Floor(flights, intake, gauge)
+        return Floor(flights, intake, gauge, replies)
 
     async def _mind_the_gate(self, floor: Floor) -> None:
         """Take work exactly while it can be done: the GPU works and the store can be written."""
@@ -356,7 +358,7 @@ class Service:
         if self._gpu.ready is not None:
             self._metrics.show_model(self._gpu.ready)
         if note:
-            self._board.gpu_note = note
+            self._board.hear(note)
         self._changed()
         if note:  # after the page, which says the same to whoever looks on hearing this
             log.info("gpu", state=self._gpu.state.value, note=note)

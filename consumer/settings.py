@@ -5,6 +5,7 @@ import ipaddress
 import os
 import re
 import socket
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,12 +24,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from schemas.request import MAX_GUIDANCE, MAX_STEPS, MIN_STEPS
-from schemas.sizes import LISTED_SIZES, MAX_SIDE, MIN_SIDE
+from schemas.sizes import LISTED_SIZES, MAX_SIDE, MIN_SIDE, drawn_size
 
 PREFIX = "IMAGE_GEN_"
 SECRETS_FOLDER = Path("/run/secrets")
 
-OUTSIDE = {"VARIANT", "TORCH_INDEX"}
+OUTSIDE = {"VARIANT", "TORCH_INDEX", "RUN"}
 """Names with our prefix that `control.sh` and the image build read, not the service."""
 
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
@@ -152,11 +153,12 @@ class Settings(BaseModel):
 
     @field_validator("amqp_url", "http_amqp_url")
     @classmethod
-    def _speaks_amqp(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if url is not None and url.get_secret_value().split("://")[0] not in {"amqp", "amqps"}:
+    def _reaches_a_broker(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is not None and not _speaks_amqp(url.get_secret_value()):
             raise _disagree(
                 f"{PREFIX}{str(info.field_name).upper()} is no amqp:// or amqps:// URL. "
-                "Give amqp://user:password@host:5672/vhost."
+                "Give amqp://user:password@host:5672/vhost; what is special in the password is "
+                "written with %, such as %2F for a slash."
             )
         return url
 
@@ -204,10 +206,14 @@ class Settings(BaseModel):
 
     @property
     def warm(self) -> list[str]:
-        """Return the sizes to draw before the first job."""
+        """Return the sizes to draw before the first job: those that requests for them are given."""
         if self.warm_sizes == "auto":
             return [f"{width}x{height}" for width, height in LISTED_SIZES]
-        return [] if self.warm_sizes == "none" else self.warm_sizes.split(",")
+        if self.warm_sizes == "none":
+            return []
+        asked = (size.split("x") for size in self.warm_sizes.split(","))
+        drawn = (drawn_size(int(width), int(height)) for width, height in asked)
+        return list(dict.fromkeys(f"{width}x{height}" for width, height in drawn))
 
     @property
     def store(self) -> str:
@@ -311,6 +317,15 @@ def _validate(values: dict[str, Any], sentences: list[str]) -> Settings | None:
         # The rules between fields are looked at once the fields are right: so without the wrong.
         _validate({name: values[name] for name in values.keys() - wrong}, sentences)
     return None
+
+
+def _speaks_amqp(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return False
+    return parts.scheme in {"amqp", "amqps"} and port != 0
 
 
 def _disagree(sentence: str) -> PydanticCustomError:

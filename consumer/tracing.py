@@ -118,14 +118,29 @@ def processing(message: "AbstractIncomingMessage", queue: str) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def stage(name: str, **attributes: str) -> Iterator[None]:
-    """Have a span around a stage of the job, inside that of its delivery."""
+def stage(
+    name: str, stopped_by: type[Exception] | tuple[()] = (), **attributes: str
+) -> Iterator[None]:
+    """Have a span around a stage of the job, inside that of its delivery.
+
+    An exception makes it an error, unless it is `stopped_by`: then it was called off. Of any other
+    only the type is told: its words may hold the prompt, and the log has them.
+    """
     if not AVAILABLE:
         yield
         return
     told = {f"imagegen.{key}": value for key, value in attributes.items()}
-    with _tracer().start_as_current_span(name, attributes=told):
-        yield
+    with _tracer().start_as_current_span(
+        name, attributes=told, record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield
+        except stopped_by:
+            raise
+        except Exception as error:
+            span.set_attribute("error.type", type(error).__qualname__)
+            span.set_status(trace.StatusCode.ERROR)
+            raise
 
 
 @contextlib.contextmanager

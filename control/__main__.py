@@ -7,16 +7,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_args
 
-from control import broker
-from control.broker import Broker
+from control import broker, docker, place
+from control.compose import Compose
+from control.handover import become
+from control.native import Native
+from control.place import Facts, Place
 from control.say import Failure, note, tell_failure
 from control.service import Service
+from control.settings import PREFIX, setting
 from control.state import Clone
 from control.supervisor import Supervisor
+from control.torch_build import Variant
 from control.venv import Extra, Venv
 
 CLONE = Clone(Path(__file__).resolve().parent.parent)
-FAILED, USAGE_ERROR, NOT_READY, INTERRUPTED = 1, 2, 3, 130
+FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 USAGE = """\
 usage: ./control.sh COMMAND
@@ -30,98 +35,43 @@ usage: ./control.sh COMMAND
   image logs [-f]                    show the service's log; -f follows it
   image doctor [--json]              examine machine, model and broker; starts nothing
   image amqp-url                     print the URL with which a chat backend publishes
+  image build [--variant VARIANT]    build the container image: cpu, cuda or rocm
 
   init                               make what is missing, start nothing
   setup [client|service|dev]         make the virtual environment for that use
   test [PYTEST OPTIONS]              run the tests
+
+Where a Docker engine answers, the service runs in containers by docker-compose.yml, elsewhere on
+this machine itself: IMAGE_GEN_RUN=compose or native decides it. setup and test are native.
 
 Settings are IMAGE_GEN_* variables. These count here, too: IMAGE_GEN_AMQP_URL (use this broker,
 start none), IMAGE_GEN_MODEL, IMAGE_GEN_PORT, IMAGE_GEN_VARIANT (cpu, cuda or rocm) and
 IMAGE_GEN_TORCH_INDEX (where torch comes from)."""
 
 Command = Callable[[list[str]], int]
+Placed = Callable[[Place, list[str]], int]
+Takes = tuple[str, ...] | None
 
 
-def generate(arguments: list[str]) -> int:
-    """Draw a picture; where everything is up, only look and hand over."""
-    chosen = broker.choose(CLONE)
-    if {"-h", "--help"} & set(arguments):
-        with CLONE.locked():
-            Venv(CLONE).ensure("client")
-    else:
-        _bring_up(chosen)
-    given = any(argument.startswith(("-o", "--output")) for argument in arguments)
-    output = [] if given else ["-o", str(CLONE.pictures)]
-    program = CLONE.venv / "bin" / "imagegen"
-    return _become([str(program), "generate", *output, *arguments], chosen.caller_settings())
+def _placed(command: Placed) -> Command:
+    return lambda rest: command(_place(), rest)
 
 
-def start(_: list[str]) -> int:
-    """Start broker and service."""
-    _bring_up(broker.choose(CLONE))
-    print(f"The service is ready: {Service(CLONE).url}")
-    return 0
-
-
-def stop(_: list[str]) -> int:
-    """Stop the service, then the private broker."""
-    with CLONE.locked():
-        Service(CLONE).stop()
-        broker.choose(CLONE).stop()
-    print("The service is stopped.")
-    return 0
-
-
-def restart(arguments: list[str]) -> int:
-    """Stop the service and start it again; the broker goes on."""
-    with CLONE.locked():
-        Service(CLONE).stop()
-    return start(arguments)
-
-
-def status(_: list[str]) -> int:
-    """Tell what runs."""
-    service = Service(CLONE)
-    print(f"service  {service.describe()}")
-    print(f"model    {service.model() or 'the default'}")
-    print(f"broker   {broker.choose(CLONE).describe()}")
-    return 0 if service.ready() else NOT_READY
-
-
-def logs(arguments: list[str]) -> int:
-    """Show the end of the service's log."""
-    log = Service(CLONE).log
-    if not log.exists():
-        raise Failure("There is no log yet.", "Start the service: ./control.sh image start")
-    return _become(["tail", "-n", "200", *(["-F"] if arguments else []), str(log)], {})
-
-
-def doctor(arguments: list[str]) -> int:
-    """Examine what the service needs, with the settings that it would get."""
-    venv = Venv(CLONE)
-    with CLONE.locked():
-        venv.ensure("service")
-        settings = Service(CLONE).settings(broker.choose(CLONE), venv.variant)
-    program = CLONE.venv / "bin" / "imagegen"
-    return _become([str(program), "doctor", *arguments], settings)
-
-
-def amqp_url(_: list[str]) -> int:
-    """Print the URL of a chat backend."""
-    with CLONE.locked():
-        print(broker.choose(CLONE).chat_url())
-    return 0
-
-
-def init(_: list[str]) -> int:
-    """Make what is missing."""
-    chosen = broker.choose(CLONE)
-    with CLONE.locked():
-        Venv(CLONE).ensure("service", look_again=True)
-        chosen.ensure_installed(CLONE)
-        chosen.chat_url()
-    print('All is there. Draw: ./control.sh image generate "A sunset over mountains"')
-    return 0
+def _place() -> Place:
+    """Return where the commands of `image` happen, the choice told where there was one."""
+    wanted = setting("RUN")
+    # Not a setting of the service, which refuses what it does not know.
+    os.environ.pop(f"{PREFIX}RUN", None)
+    facts = Facts(
+        wanted=wanted,
+        runs_natively=Service(CLONE).running(),
+        broker_given=setting("AMQP_URL") is not None,
+        engine=None if wanted == "native" else docker.look(),
+    )
+    choice = place.choose(facts)
+    if choice.reason:
+        note(choice.reason)
+    return Compose(CLONE) if choice.kind == "compose" else Native(CLONE)
 
 
 def setup(arguments: list[str]) -> int:
@@ -140,7 +90,7 @@ def test(arguments: list[str]) -> int:
         # The tests start brokers of their own, whichever one the settings name.
         broker.install_server(CLONE)
     os.chdir(CLONE.root)
-    return _become([str(CLONE.python), "-m", "pytest", *arguments], {})
+    return become([str(CLONE.python), "-m", "pytest", *arguments], {})
 
 
 def supervise(arguments: list[str]) -> int:
@@ -149,21 +99,30 @@ def supervise(arguments: list[str]) -> int:
     return Supervisor(command, Path(record), float(drain_s)).run()
 
 
-COMMANDS: Mapping[tuple[str, ...], tuple[Command, tuple[str, ...] | None]] = {
-    ("image", "generate"): (generate, None),
-    ("image", "start"): (start, ()),
-    ("image", "stop"): (stop, ()),
-    ("image", "restart"): (restart, ()),
-    ("image", "status"): (status, ()),
-    ("image", "logs"): (logs, ("-f",)),
-    ("image", "doctor"): (doctor, ("--json",)),
-    ("image", "amqp-url"): (amqp_url, ()),
-    ("init",): (init, ()),
+PLACED: Mapping[tuple[str, ...], tuple[Placed, Takes]] = {
+    ("image", "generate"): (lambda place, rest: place.generate(rest), None),
+    ("image", "start"): (lambda place, _: place.start(), ()),
+    ("image", "stop"): (lambda place, _: place.stop(), ()),
+    ("image", "restart"): (lambda place, _: place.restart(), ()),
+    ("image", "status"): (lambda place, _: place.status(), ()),
+    ("image", "logs"): (lambda place, rest: place.logs(rest), ("-f",)),
+    ("image", "doctor"): (lambda place, rest: place.doctor(rest), ("--json",)),
+    ("image", "amqp-url"): (lambda place, _: place.amqp_url(), ()),
+    ("image", "build"): (
+        lambda place, rest: place.build(rest),
+        tuple(f"--variant{by}{name}" for by in " =" for name in get_args(Variant)),
+    ),
+    ("init",): (lambda place, _: place.init(), ()),
+}
+"""Commands that mean the same in every place."""
+
+COMMANDS: Mapping[tuple[str, ...], tuple[Command, Takes]] = {
+    **{words: (_placed(command), takes) for words, (command, takes) in PLACED.items()},
     ("setup",): (setup, get_args(Extra)),
     ("test",): (test, None),
     ("supervise",): (supervise, None),
 }
-"""Each command with the single arguments that it takes; None where it hands all of them on."""
+"""Each command with the options of which it takes one; None where it hands all of them on."""
 
 
 def main(arguments: list[str]) -> int:
@@ -195,8 +154,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _takes(allowed: tuple[str, ...] | None, rest: list[str]) -> bool:
-    """Tell whether a command takes what stands after it: all, or one of some words at most."""
-    return allowed is None or not rest or (len(rest) == 1 and rest[0] in allowed)
+    """Tell whether a command takes what stands after it: all, or one of some options at most."""
+    return allowed is None or not rest or " ".join(rest) in allowed
 
 
 def _forget_own_path() -> None:
@@ -205,27 +164,6 @@ def _forget_own_path() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         entry for entry in path if entry != str(CLONE.root)
     )
-
-
-def _bring_up(chosen: Broker) -> None:
-    """Make sure of a service that is ready; where it is, only look."""
-    service, venv = Service(CLONE), Venv(CLONE)
-    if service.running():
-        service.check_fits(chosen)
-    if venv.fits("service") and service.ready():
-        return
-    with CLONE.locked():
-        venv.ensure("service")
-        chosen.ensure_installed(CLONE)
-        chosen.ensure_running()
-        service.start(chosen, venv.variant)
-    service.wait_until_ready()
-
-
-def _become(command: list[str], settings: Mapping[str, str]) -> int:
-    """Replace this process by a program."""
-    sys.stdout.flush()
-    os.execvpe(command[0], command, os.environ | dict(settings))  # noqa: S606 - no shell wanted
 
 
 if __name__ == "__main__":

@@ -83,23 +83,25 @@ class Broker:
             return f"{host}:{port}, given by {PREFIX}AMQP_URL"
         if not self.node.running():
             return "private, stopped"
-        return f"private, {loopback.ADDRESS}:{self.node.amqp_port}, {self._queue()}"
-
-    def _queue(self) -> str:
-        page = f"/api/queues/imagegen/{REQUESTS}"
-        answer = loopback.ask("GET", self.node.management_url("monitoring") + page)
-        if answer is None or answer.status != 200:
-            return "its queue does not answer"
-        queue = json.loads(answer.body)
-        # Absent in the first seconds, until the first statistics are in.
-        waiting, consumers = queue.get("messages_ready", 0), queue.get("consumers", 0)
-        return f"{waiting} waiting, {consumers} consumer{'' if consumers == 1 else 's'}"
+        queue = describe_queue(self.node.management_url("monitoring"))
+        return f"private, {loopback.ADDRESS}:{self.node.amqp_port}, {queue}"
 
 
 def choose(clone: Clone) -> Broker:
     """Return the broker that the settings ask for."""
     bound = int(number("MAX_QUEUE_SIZE", 20))
     return Broker(setting("AMQP_URL"), Node(clone.broker, bound, _PREFERRED_PORTS))
+
+
+def describe_queue(management_url: str) -> str:
+    """Return in words what waits in a broker's queue and who reads it."""
+    answer = loopback.ask("GET", f"{management_url}/api/queues/imagegen/{REQUESTS}")
+    if answer is None or answer.status != 200:
+        return "its queue does not answer"
+    queue = json.loads(answer.body)
+    # Absent in the first seconds, until the first statistics are in.
+    waiting, consumers = queue.get("messages_ready", 0), queue.get("consumers", 0)
+    return f"{waiting} waiting, {consumers} consumer{'' if consumers == 1 else 's'}"
 
 
 def install_server(clone: Clone) -> None:

@@ -3,10 +3,11 @@
 `python -m control.compose_files` in the clone makes them, `./control.sh init` as well.
 """
 
+import base64
 import json
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from control import definitions
@@ -16,7 +17,10 @@ from control.state import Clone, read_record, write_private
 from control.torch_build import Variant, guess_variant, wanted_variant
 
 API_TOKEN = "api-token"  # noqa: S105 - a name
-"""Not a user of the broker: what callers of the HTTP job API show."""
+COOKIE, DATABASE = "erlang-cookie", "postgres"
+OTHERS = (API_TOKEN, COOKIE, DATABASE)
+"""Not users of the broker: what callers of the HTTP job API show, what the nodes of a cluster know
+each other by, and the password of the store that several services share."""
 _DEVICES = {"VIDEO_GID": "dri/card*", "RENDER_GID": "kfd"}
 """Whose group a container has to be in, by the name that docker-compose.yml reads from .env."""
 
@@ -31,11 +35,8 @@ def write(folder: Path) -> None:
     folder.chmod(0o700)
     users = (RABBITMQ / "users.json").read_text(encoding="utf-8")
     names = definitions.user_names(users)
-    passwords = _passwords(folder / "passwords.json", [*names, API_TOKEN])
-    hashes = {
-        name: definitions.password_hash(passwords[name], secrets.token_bytes(4))
-        for name in names
-    }
+    passwords = _passwords(folder / "passwords.json", [*names, *OTHERS])
+    hashes = _hashes(folder / "rabbitmq_users.json", {name: passwords[name] for name in names})
     backend = f"chat-backend:{passwords['chat-backend']}"
     write_private(folder / "chat_backend_url", f"amqp://{backend}@127.0.0.1:5672/imagegen\n")
     consumer = f"imagegen-consumer:{passwords['imagegen-consumer']}"
@@ -47,9 +48,19 @@ def write(folder: Path) -> None:
         "image_gen_http_amqp_url": f"amqp://{http}@rabbitmq:5672/imagegen\n",
         "image_gen_api_token": f"{passwords[API_TOKEN]}\n",
         "image_gen_management_url": f"http://{monitoring}@rabbitmq:15672\n",
+        "image_gen_store_url": f"postgresql://imagegen:{passwords[DATABASE]}@postgres/imagegen\n",
+        "postgres_password": f"{passwords[DATABASE]}\n",
+        # Without an end of line, which Erlang would take for a part of it.
+        "erlang_cookie": passwords[COOKIE],
     }.items():
         write_private(folder / name, text)
         (folder / name).chmod(0o644)
+
+
+def of(variant: str) -> list[str]:
+    """Return the compose files of a variant, the main one first."""
+    main = "docker-compose.yml"
+    return [main] if variant == "rocm" else [main, f"docker-compose.{variant}.yml"]
 
 
 def complete(env: Path, variant: Variant, devices: Path = Path("/dev")) -> None:
@@ -73,10 +84,21 @@ def _passwords(path: Path, names: Iterable[str]) -> dict[str, str]:
     return passwords
 
 
+def _hashes(path: Path, passwords: Mapping[str, str]) -> dict[str, str]:
+    """Return a hash for every user: the one that the file has, if it is of the password."""
+    known = {user["name"]: user for user in read_record(path).get("users", [])}
+    hashes = {}
+    for name, password in passwords.items():
+        old = str(known.get(name, {}).get("password_hash", ""))
+        salt = base64.b64decode(old)[:4] or secrets.token_bytes(4)
+        hashes[name] = definitions.password_hash(password, salt)
+    return hashes
+
+
 def _facts(variant: Variant, devices: Path) -> dict[str, str]:
     """Return the lines for .env: the override of the variant, or the groups of an AMD card."""
     if variant != "rocm":
-        return {"COMPOSE_FILE": f"docker-compose.yml:docker-compose.{variant}.yml"}
+        return {"COMPOSE_FILE": ":".join(of(variant))}
     groups: dict[str, str] = {}
     for name, pattern in _DEVICES.items():
         for device in devices.glob(pattern):

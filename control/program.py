@@ -27,8 +27,9 @@ def run_logged(
     tell: Tell,
     failing: Judgement,
     environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> None:
-    """Run a program to its end.
+    """Run a program to its end, in a folder or the caller's.
 
     Raises:
         Failure: it ended with another code than 0.
@@ -44,6 +45,7 @@ def run_logged(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                cwd=folder,
             ) as program:
                 # Always there, with stdout=PIPE.
                 if program.stdout is not None:

@@ -2,16 +2,14 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from control import loopback, model, supervisor
+from control import loopback, model, readiness, supervisor
 from control.broker import Broker
 from control.say import Failure, Progress, note
 from control.settings import PREFIX, given, number, setting
@@ -19,12 +17,6 @@ from control.state import Clone, Process, read_record, rotate, tail
 from control.torch_build import Variant
 
 _HERE = Path(__file__).resolve().parent.parent
-_LOOK_EVERY_S = 0.2
-_PATIENCE_S = {"silent": 180.0, "connecting": 60.0, "failed": 15.0}
-"""Seconds that a state may last while the service starts; the others, such as a download of the
-model, take as long as they take."""
-_RESTARTS = 3
-"""Deaths in a row after which a start is given up."""
 
 
 class Service:
@@ -45,22 +37,11 @@ class Service:
 
     def ready(self) -> bool:
         """Tell whether it runs and takes requests."""
-        answer = loopback.ask("GET", f"{self.url}/readyz") if self.running() else None
-        return answer is not None and answer.status == 200
+        return self.running() and readiness.is_ready(self.url)
 
     @property
     def url(self) -> str:
         return str(read_record(self._supervisor).get("url", ""))
-
-    @property
-    def health(self) -> dict[str, Any]:
-        """What it says of itself; nothing where it does not answer."""
-        answer = loopback.ask("GET", f"{self.url}/health") if self.url else None
-        try:
-            page = json.loads(answer.body) if answer is not None else {}
-        except ValueError:
-            return {}
-        return page if isinstance(page, dict) else {}
 
     def settings(self, broker: Broker, variant: Variant) -> dict[str, str]:
         """Return the environment that a start would give it; a port is not looked for."""
@@ -98,26 +79,6 @@ class Service:
                 log_began=log_began,
                 settings=_fingerprints(),
             )
-
-    def wait_until_ready(self) -> None:
-        """Wait, telling what it does.
-
-        Raises:
-            Failure: it ended, ends again and again, or makes no progress.
-        """
-        with Progress("Waiting for the service") as progress:
-            state, since = "silent", time.monotonic()
-            while not self.ready():
-                self._raise_if_ended()
-                page = self.health
-                now = time.monotonic()
-                if page.get("state", "silent") != state:
-                    state, since = str(page.get("state", "silent")), now
-                sentence = str(page.get("note") or state)
-                if now - since > _PATIENCE_S.get(state, float("inf")):
-                    raise self._failure(f"The service does not get ready: {sentence}")
-                progress.tell(sentence)
-                time.sleep(_LOOK_EVERY_S)
 
     def check_fits(self, broker: Broker) -> None:
         """Compare the running service with what is asked for now.
@@ -161,16 +122,32 @@ class Service:
             return f"stopped, last ended with {code}" if code else "stopped"
         if process is None:
             return "died, is started again"
-        page = self.health
+        page = readiness.health(self.url)
         state = page.get("state", "does not answer")
         return f"{state}, process {process.pid}, {self.url}: {page.get('note', '')}"
 
     def model(self) -> str:
         """Return the model in use, as the service tells, else as it was started with."""
-        told = self.health.get("model")
-        if isinstance(told, dict):
-            told = told.get("name") or told.get("id")
+        told = readiness.model(readiness.health(self.url))
         return str(told or read_record(self._supervisor).get("model") or setting("MODEL") or "")
+
+    def raise_if_ended(self) -> None:
+        program = read_record(self._program)
+        if not self.running():
+            if program.get("code") == supervisor.CONFIGURATION_ERROR:
+                sentence = "The service refuses its settings."
+                raise Failure(
+                    sentence, "Correct what the lines above name.", tail(self.log, 12)
+                )
+            raise self.failure("The service ended while it started.")
+        if program.get("restarts", 0) >= readiness.RESTARTS:
+            failure = self.failure("The service ends again and again while it starts.")
+            self.stop()
+            raise failure
+
+    def failure(self, sentence: str) -> Failure:
+        remedy = f"The lines above may say why; all of them: {self.log}"
+        return Failure(sentence, remedy, self._last_words())
 
     def _address(self) -> tuple[str, int]:
         """Return where it will listen, as seen from this machine."""
@@ -218,24 +195,6 @@ class Service:
             ours[f"{PREFIX}PORT"] = str(port)
         return ours
 
-    def _raise_if_ended(self) -> None:
-        program = read_record(self._program)
-        if not self.running():
-            if program.get("code") == supervisor.CONFIGURATION_ERROR:
-                sentence = "The service refuses its settings."
-                raise Failure(
-                    sentence, "Correct what the lines above name.", tail(self.log, 12)
-                )
-            raise self._failure("The service ended while it started.")
-        if program.get("restarts", 0) >= _RESTARTS:
-            failure = self._failure("The service ends again and again while it starts.")
-            self.stop()
-            raise failure
-
-    def _failure(self, sentence: str) -> Failure:
-        remedy = f"The lines above may say why; all of them: {self.log}"
-        return Failure(sentence, remedy, self._last_words())
-
     def _last_words(self) -> list[str]:
         """Return the end of what it logged since it was started."""
         return tail(self.log, 20, since=read_record(self._supervisor).get("log_began", 0))
@@ -257,6 +216,6 @@ def _end(process: Process, patience_s: float, progress: Progress) -> None:
         os.kill(process.pid, signal.SIGTERM)
         while process.alive() and time.monotonic() - began < patience_s:
             progress.tell("it finishes the work in hand")
-            time.sleep(_LOOK_EVERY_S / 4)
+            time.sleep(readiness.LOOK_EVERY_S / 4)
         if process.alive():
             os.kill(process.pid, signal.SIGKILL)

@@ -58,6 +58,15 @@ class Clone:
         """Return the path of a record of what runs, its folder made."""
         return _made(self.state / "run") / f"{name}.json"
 
+    def revision(self) -> str:
+        """Return the commit that is checked out, empty where git tells none."""
+        command = ["git", "-C", str(self.root), "rev-parse", "HEAD"]
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:
+            return ""
+        return answer.stdout.strip()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the clone's lock: one at a time sets up, starts and stops."""

@@ -60,6 +60,7 @@ class Scripted:
 
     Failures that the child survives:
     `oom`, `nan`, `long`, `boom`: too little memory, no numbers, too long a prompt, a defect.
+    `quote`: a defect that quotes the prompt.
     `oom_once=PATH`: too little memory, unless it is to be decoded in tiles; each time is marked.
     `nan_once=PATH`: no numbers, once.
     `flat`: the picture is of one colour.
@@ -69,7 +70,7 @@ class Scripted:
     `note=PATH`: append the job id and `tiled` or `whole` to the file, a line for each start.
 
     While loading, from the file `faults` only: `die_loading`, `fail_loading` (may pass by itself),
-    `refuse_loading` (does not).
+    `refuse_loading` (does not), `wait_loading=FIFO` (blocks until somebody opens it for writing).
     """
 
     def load(self, command, note):
@@ -79,6 +80,8 @@ class Scripted:
         if command.model == "refuse":
             raise LoadError("There is no such model. Choose another.", permanent=True)
         words = self._words("")
+        if "wait_loading" in words:
+            Path(words["wait_loading"]).read_bytes()
         if "die_loading" in words:
             os.kill(os.getpid(), signal.SIGKILL)
         if "fail_loading" in words:
@@ -182,6 +185,8 @@ def _fail(words, command):
     for word, error in _ERRORS.items():
         if word in words:
             raise error(f"scripted {word}")
+    if "quote" in words:
+        raise ValueError(f"cannot draw {command.prompt!r}")
     if "oom_once" in words and not command.tiled:
         _marks(words["oom_once"])
         raise OutOfMemoryError("scripted oom_once")

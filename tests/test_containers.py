@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import jsonschema
 import pytest
 import yaml
 
@@ -17,20 +18,39 @@ from consumer.settings import PREFIX, Settings
 from control import compose_files, torch_build
 
 ROOT = Path(__file__).resolve().parent.parent
-COMPOSE = ("docker-compose.yml", "docker-compose.cuda.yml", "docker-compose.cpu.yml")
+MAIN, OVERRIDES = "docker-compose.yml", ("docker-compose.cuda.yml", "docker-compose.cpu.yml")
+MONITORING = "docker-compose.monitoring.yml"
+COMPOSE = (MAIN, MONITORING, *OVERRIDES)
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
+class Reset:
+    """A value that compose's own tag `!reset` takes away."""
+
+
 class Loader(yaml.SafeLoader):
-    """Reads compose's own tag `!reset`, which takes a value of the main file away."""
+    """Reads compose's own tag."""
 
 
-Loader.add_constructor("!reset", lambda *_: None)
+Loader.add_constructor("!reset", lambda *_: Reset)
 
 
 def compose(name):
     # A subclass of the safe loader, which ruff does not see.
     return yaml.load((ROOT / name).read_text(), Loader)  # noqa: S506
+
+
+SERVICES = compose(MAIN)["services"] | compose(MONITORING)["services"]
+"""Every service of every profile, before an override."""
+CONSUMERS = ("image-service", "image-service-1", "image-service-2")
+BROKERS = ("rabbitmq-1", "rabbitmq-2", "rabbitmq-3")
+
+
+def without_resets(value):
+    """Return a document as its schema is to see it: what is taken away is not there."""
+    if isinstance(value, dict):
+        return {key: without_resets(part) for key, part in value.items() if part is not Reset}
+    return value
 
 
 def seconds(duration):
@@ -57,12 +77,64 @@ def stage(name):
     raise LookupError(name)
 
 
-@pytest.fixture(params=["rabbitmq", "image-service"])
+@pytest.fixture(params=SERVICES)
 def service(request):
-    return compose("docker-compose.yml")["services"][request.param]
+    return SERVICES[request.param]
 
 
 # ---------------------------------------------------------------- compose
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_compose_file_is_one(name):
+    """Every name and type is the specification's (github.com/compose-spec, Apache 2.0).
+
+    Whether a real compose reads the files, with every override and profile, `make image-check`
+    tells: there is none everywhere where this runs.
+    """
+    schema = json.loads((ROOT / "tests" / "compose_spec" / "compose-spec.json").read_text())
+    jsonschema.validate(without_resets(compose(name)), schema)
+
+
+def test_the_specification_finds_a_misspelt_name():
+    """The check above can fail."""
+    schema = json.loads((ROOT / "tests" / "compose_spec" / "compose-spec.json").read_text())
+    broken = {"services": {"x": {"image": "x", "cap_dropp": ["ALL"]}}}
+    with pytest.raises(jsonschema.ValidationError, match="cap_dropp"):
+        jsonschema.validate(broken, schema)
+
+
+def test_whatever_is_named_is_there():
+    """Volumes, secrets and the services that others wait for exist, the latter in the profile."""
+    documents = [compose(MAIN), compose(MONITORING)]
+    volumes = {name for document in documents for name in document["volumes"]}
+    for service in SERVICES.values():
+        mounted = {mount.split(":")[0] for mount in service["volumes"]}
+        assert {mount for mount in mounted if not mount.startswith(".")} <= volumes
+        for other in service.get("depends_on", {}):
+            assert SERVICES[other]["profiles"] == service["profiles"]
+    used = {name for service in SERVICES.values() for name in secrets_of(service)}
+    assert used == set(compose(MAIN)["secrets"])
+
+
+def secrets_of(service):
+    """Return the secrets that a service reads."""
+    return {
+        secret if isinstance(secret, str) else secret["source"]
+        for secret in service.get("secrets", [])
+    }
+
+
+@pytest.mark.parametrize("profiles", [{"image-gen", "monitoring"}, {"cluster", "monitoring"}])
+def test_no_two_services_want_one_port(profiles):
+    """Profiles that run beside each other have ports of their own."""
+    ports = [
+        re.search(r":-(\d+)", port)[1]
+        for service in SERVICES.values()
+        if profiles & set(service["profiles"])
+        for port in service.get("ports", [])
+    ]
+    assert len(ports) == len(set(ports)) > 3
 
 
 @pytest.mark.parametrize("name", COMPOSE)
@@ -86,8 +158,9 @@ def test_a_container_can_do_little(service):
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["read_only"] is True
-    assert service["tmpfs"] == ["/tmp"]  # noqa: S108
-    assert not service.get("privileged")
+    assert set(service["tmpfs"]) <= {"/tmp", "/var/run/postgresql"}  # noqa: S108
+    assert not {"privileged", "cap_add", "pid", "ipc", "userns_mode"} & set(service)
+    assert "docker.sock" not in str(service["volumes"])
     mounts = [volume for volume in service["volumes"] if volume.startswith(".")]
     assert all(mount.endswith(":ro") for mount in mounts)
 
@@ -97,20 +170,79 @@ def test_every_service_has_a_healthcheck_without_a_shell(service):
     assert service["healthcheck"]["test"][0] == "CMD"
 
 
-def test_the_service_starts_after_a_healthy_broker():
-    """One command brings both up, in order."""
-    services = compose("docker-compose.yml")["services"]
-    assert services["image-service"]["depends_on"] == {
-        "rabbitmq": {"condition": "service_healthy"}
+def test_the_service_starts_after_what_it_needs():
+    """One command brings all of a profile up, in order."""
+    healthy = {"condition": "service_healthy"}
+    assert SERVICES["image-service"]["depends_on"] == {"rabbitmq": healthy}
+    for name in CONSUMERS[1:]:
+        assert SERVICES[name]["depends_on"] == dict.fromkeys((*BROKERS, "postgres"), healthy)
+
+
+def test_profiles_are_told_apart():
+    """One broker and service, three brokers and two services on a store, or what watches them."""
+    profiles = {}
+    for name, service in SERVICES.items():
+        (profile,) = service["profiles"]
+        profiles.setdefault(profile, set()).add(name)
+    assert profiles == {
+        "image-gen": {"rabbitmq", "image-service"},
+        "cluster": {*BROKERS, "postgres", *CONSUMERS[1:]},
+        "monitoring": {"prometheus", "grafana"},
     }
-    assert all(service["profiles"] == ["image-gen"] for service in services.values())
+    assert compose(MAIN)["include"] == [MONITORING]
+
+
+# ---------------------------------------------------------------- the cluster
+
+
+def test_the_brokers_know_each_other_by_name():
+    """Each is a host that the list names, with a folder of its own and the common cookie."""
+    text = (ROOT / "rabbitmq" / "cluster.conf").read_text()
+    nodes = re.findall(r"classic_config\.nodes\.\d = rabbit@(\S+)", text)
+    assert tuple(nodes) == BROKERS
+    for name in BROKERS:
+        service = SERVICES[name]
+        assert service["hostname"] == name
+        assert f"{name}-data:/var/lib/rabbitmq" in service["volumes"]
+        assert secrets_of(service) == {"rabbitmq_users", "erlang_cookie"}
+        mounts = " ".join(service["volumes"])
+        assert "definitions.cluster.json:/etc/rabbitmq/definitions.d/" in mounts
+        assert "cluster.conf:/etc/rabbitmq/conf.d/" in mounts
+
+
+def test_who_is_cut_off_finds_a_broker_that_lives():
+    """All brokers answer to the name in the URLs, and both services to the one of one."""
+    for name in BROKERS:
+        assert SERVICES[name]["networks"]["default"]["aliases"] == ["rabbitmq"]
+    for name in CONSUMERS[1:]:
+        assert SERVICES[name]["networks"]["default"]["aliases"] == ["image-service"]
+
+
+def test_the_services_of_the_cluster_share_a_store_and_nothing_else_is_different():
+    """What holds for the one service holds for each of two."""
+    one = SERVICES["image-service"]
+    for number, name in enumerate(CONSUMERS[1:], 1):
+        service = SERVICES[name]
+        ours = service["environment"]
+        assert secrets_of(service) == secrets_of(one) | {"image_gen_store_url"}
+        assert ours["IMAGE_GEN_WORKER_NAME"] == name
+        assert ours["IMAGE_GEN_DEVICE"] == f"${{CLUSTER_DEVICE_{number}:-cuda:{number - 1}}}"
+        own = {"IMAGE_GEN_WORKER_NAME", "IMAGE_GEN_DEVICE"}
+        assert {key: ours[key] for key in ours if key not in own} == {
+            key: value for key, value in one["environment"].items() if key not in own
+        }
+        differing = {key for key in service if service[key] != one.get(key)}
+        assert differing <= {
+            "profiles", "environment", "networks", "secrets", "depends_on", "ports"
+        }  # fmt: skip
+
+
+# ---------------------------------------------------------------- the services of ours
 
 
 def test_a_stop_waits_longer_than_the_drain():
     """The engine does not kill what is still finishing its work."""
-    grace = seconds(
-        compose("docker-compose.yml")["services"]["image-service"]["stop_grace_period"]
-    )
+    grace = seconds(SERVICES["image-service"]["stop_grace_period"])
     assert grace > Settings().drain_s + GIVE_BACK_S
 
 
@@ -135,7 +267,9 @@ def test_no_secret_stands_in_a_file_of_the_repository(name):
         assert secret["file"].startswith("./.imagegen/secrets/")
     for service in document["services"].values():
         for variable, value in service.get("environment", {}).items():
-            assert not re.search("URL|PASS|SECRET|TOKEN|KEY", variable)
+            assert not re.search("URL|PASS|SECRET|TOKEN|KEY", variable) or (
+                variable.endswith("_FILE") and value.startswith("/run/secrets/")
+            )
             assert "://" not in str(value)
 
 
@@ -148,27 +282,37 @@ def test_every_setting_reaches_the_service():
         if name.startswith(PREFIX.lower())
     }
     decided = {f"{PREFIX}{name}" for name in ("HOST", "PORT", "DATA_DIR", "PIPELINE")}
-    # A password belongs in it: it comes as a secret once several machines share a store.
-    later = {f"{PREFIX}STORE_URL"}
     names = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     ours = {name for name in handed if name.startswith(PREFIX)}
-    assert ours | secrets | decided | later == names
+    assert ours | secrets | decided == names
 
 
 @pytest.mark.parametrize("variant", ["cuda", "cpu"])
 def test_without_an_amd_card_its_devices_are_taken_away(variant):
     """Devices that are not there would keep the container from starting."""
-    override = compose(f"docker-compose.{variant}.yml")["services"]["image-service"]
-    assert override["devices"] is None
-    assert override["group_add"] is None
+    override = compose(f"docker-compose.{variant}.yml")["services"]
+    assert tuple(override) == CONSUMERS
+    for service in override.values():
+        assert service["devices"] is Reset
+        assert service["group_add"] is Reset
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_what_is_taken_away_is_written_out(name):
+    """Compose does not follow an alias to a `!reset`: the devices would stay, without a word."""
+    text = (ROOT / name).read_text()
+    assert text.count("devices: !reset []") == text.count("group_add: !reset []") == 3
 
 
 def test_nvidia_gets_what_draws_and_what_reads():
     """The driver is given these capabilities and no others: `utility` alone would not draw."""
-    override = compose("docker-compose.cuda.yml")["services"]["image-service"]
-    (device,) = override["deploy"]["resources"]["reservations"]["devices"]
-    assert device["driver"] == "nvidia"
-    assert set(device["capabilities"]) == {"gpu", "compute", "utility"}
+    cards = []
+    for service in compose("docker-compose.cuda.yml")["services"].values():
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["driver"] == "nvidia"
+        assert set(device["capabilities"]) == {"gpu", "compute", "utility"}
+        cards.append(device.get("device_ids", device.get("count")))
+    assert cards == [1, ["${CLUSTER_CARD_1:-0}"], ["${CLUSTER_CARD_2:-1}"]]
 
 
 # ---------------------------------------------------------------- the files that compose mounts
@@ -180,10 +324,10 @@ def test_every_mounted_file_is_there_or_made(tmp_path):
     compose_files.write(tmp_path)
     for secret in document["secrets"].values():
         assert (tmp_path / Path(secret["file"]).name).is_file()
-    for service in document["services"].values():
+    for service in SERVICES.values():
         for mount in service["volumes"]:
             if mount.startswith("."):
-                assert (ROOT / mount.split(":")[0]).is_file()
+                assert (ROOT / mount.split(":")[0]).exists()
 
 
 def test_secrets_are_made_once_and_fit_each_other(tmp_path):
@@ -192,9 +336,9 @@ def test_secrets_are_made_once_and_fit_each_other(tmp_path):
     compose_files.write(folder)
     passwords = json.loads((folder / "passwords.json").read_text())
     url = urlsplit((folder / "image_gen_amqp_url").read_text().strip())
+    made = {path.name: path.read_text() for path in folder.iterdir()}
     compose_files.write(folder)
-    assert json.loads((folder / "passwords.json").read_text()) == passwords
-    assert (folder / "image_gen_amqp_url").read_text().strip() == url.geturl()
+    assert {path.name: path.read_text() for path in folder.iterdir()} == made
     assert (url.hostname, url.path) == ("rabbitmq", "/imagegen")
     users = json.loads((folder / "rabbitmq_users.json").read_text())["users"]
     for user in users:
@@ -204,7 +348,12 @@ def test_secrets_are_made_once_and_fit_each_other(tmp_path):
     assert url.password == passwords["imagegen-consumer"]
     token = (folder / "image_gen_api_token").read_text().strip()
     assert token == passwords[compose_files.API_TOKEN]
-    assert len({*passwords.values()}) == len(passwords) == len(users) + 1
+    store = urlsplit((folder / "image_gen_store_url").read_text().strip())
+    assert store.password == (folder / "postgres_password").read_text().strip()
+    assert not (folder / "erlang_cookie").read_text().endswith("\n")
+    assert (
+        len({*passwords.values()}) == len(passwords) == len(users) + len(compose_files.OTHERS)
+    )
 
 
 def test_only_the_owner_comes_to_the_secrets(tmp_path):
@@ -306,7 +455,13 @@ def test_torch_comes_from_one_index_and_no_other_host_is_named():
 def test_the_labels_tell_the_version():
     """An image can be traced to what it was made of."""
     for name in ("tools", "service"):
-        assert ("ARG", f"VERSION={VERSION}") in stage(name)
+        lines = stage(name)
+        assert ("ARG", f"VERSION={VERSION}") in lines
+        assert ("ARG", "REVISION") in lines
+        (labels,) = [value for word, value in lines if word == "LABEL"]
+        told = set(re.findall(r"org\.opencontainers\.image\.(\w+)=", labels))
+        assert told == {"title", "description", "version", "revision", "licenses"}
+    assert compose(MAIN)["services"]["image-service"]["build"]["args"]["REVISION"]
 
 
 def test_the_engine_is_given_nothing_but_what_it_installs():

@@ -54,7 +54,7 @@ PLACES = {
     "two unseen in front": (line("me"), outlook(3), Standing(3, 20.0)),
     "the broker has not counted it yet": (line("a", "me"), outlook(0), Standing(2, 10.0)),
     "shared by two": (line("a", "b", "me"), outlook(3, consumers=2), Standing(3, 10.0)),
-    "nobody consumes": (line("a", "me"), outlook(2, consumers=0), Standing(2, 10.0)),
+    "nobody consumes": (line("a", "me"), outlook(2, consumers=0), Standing(2, None)),
     "not in the line": (line("a"), outlook(1), Standing(2, 10.0)),
     "behind one half drawn": (
         line("me", running=[(drawing(), 96_000)]),
@@ -99,7 +99,7 @@ def test_a_place_and_a_wait(case):
         (outlook(0), 0, 0.0),
         (outlook(2), 1, 30.0),
         (outlook(2, consumers=3), 1, 10.0),
-        (outlook(2, consumers=0), 0, 20.0),
+        (outlook(2, consumers=0), 0, None),
         (outlook(None), 1, None),
         (outlook(2, known=pace()), 1, None),
     ],

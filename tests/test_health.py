@@ -11,6 +11,7 @@ from consumer.gpu.pace import Pace
 from consumer.gpu.process import GpuState
 from consumer.health import (
     LOOP_STALL_S,
+    QUIET_S,
     WATCH_GRACE_S,
     Health,
     Phase,
@@ -19,6 +20,7 @@ from consumer.health import (
     WatchDue,
     alive,
     derive,
+    judged,
     standstill,
 )
 
@@ -30,10 +32,13 @@ WELL = Vitals(
     broker_connected=True,
     broker_problem=None,
     broker_blocked=False,
+    parking_problem=None,
     taking=True,
     store_problem=None,
     gpu_note="builtin is loaded on CPU",
 )
+LOADING = {"loaded": False, "gpu": GpuState.LOADING}
+DEAD = {"loaded": False, "gpu": GpuState.DEAD}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,7 @@ WELL = Vitals(
         ({"store_problem": "disk full"}, "fail", "no_store", False),
         ({"store_problem": "disk full", "broker_connected": False}, "fail", "no_store", False),
         ({"broker_blocked": True}, "warn", "blocked", True),
+        ({"parking_problem": "No queue"}, "warn", "unparked", True),
         ({"taking": False}, "warn", "paused", False),
         ({"phase": Phase.DRAINING}, "warn", "draining", False),
         ({"phase": Phase.DRAINING, "gpu": GpuState.DEFUNCT}, "warn", "draining", False),
@@ -67,14 +73,32 @@ def test_the_verdict_on_some_vitals(change, status, state, ready):
     [
         ({"broker_connected": False, "broker_problem": "refused"}, "refused"),
         ({"broker_connected": False}, "dialling"),
-        ({"loaded": False, "gpu_note": "fetching 20 GB"}, "fetching 20 GB"),
-        ({"loaded": False, "gpu_note": ""}, "the GPU process starts"),
-        ({"gpu": GpuState.DEFUNCT, "gpu_note": "5 deaths"}, "5 deaths"),
+        ({**LOADING, "gpu_note": "fetching 20 GB"}, "Loading the model: fetching 20 GB."),
+        ({**LOADING, "gpu_note": ""}, "Loading the model: the GPU process starts."),
+        (
+            {**LOADING, "gpu_note": "warming 512x512", "gpu_quiet_s": QUIET_S + 1},
+            "warming 512x512, and nothing more for 61 s.",
+        ),
+        (
+            {**LOADING, "gpu_note": "died", "gpu_trouble": "died"},
+            "process starts. Before: died.",
+        ),
+        (
+            {**LOADING, "gpu_note": "importing", "gpu_trouble": "died"},
+            "importing. Before: died.",
+        ),
+        ({**DEAD, "gpu_trouble": "died"}, "The GPU process is replaced: died."),
+        (
+            {**DEAD, "gpu_trouble": "died", "hang": "it hangs in job 7"},
+            "replaced: it hangs in job 7.",
+        ),
+        ({"gpu": GpuState.DEFUNCT, "gpu_trouble": "5 deaths"}, "again and again: 5 deaths."),
+        ({"phase": Phase.STOPPED}, "The service stops."),
         ({"store_problem": "the disk is full"}, "the disk is full"),
         ({"broker_blocked": True}, "short of memory"),
         (
-            {"loaded": False, "hang": "it hangs in job 7"},
-            "it hangs in job 7; builtin is loaded",
+            {"loaded": False, "gpu": GpuState.BUSY, "hang": "it hangs in job 7"},
+            "The GPU process is replaced: it hangs in job 7.",
         ),
     ],
     ids=str,
@@ -106,7 +130,7 @@ def test_it_is_ready_only_if_everything_is(phase, gpu, loaded, connected, store)
         assert loaded
         assert connected
         assert store is None
-        assert phase is not Phase.DRAINING
+        assert phase not in {Phase.DRAINING, Phase.STOPPED}
         assert gpu is not GpuState.DEFUNCT
 
 
@@ -137,3 +161,20 @@ def test_it_is_not_alive_if_the_watch_over_the_gpu_fails(late_s, verdict):
     assert alive(snapshot, now) is verdict
     problem = standstill(snapshot, now)
     assert problem is None or "5 s late, in job 7, stage denoise." in problem
+
+
+@pytest.mark.parametrize("stood_s", [WATCH_GRACE_S, LOOP_STALL_S - 0.1])
+def test_a_watch_is_not_blamed_for_a_loop_that_stands_still(stood_s):
+    """Its alarm cannot ring then; how long the loop may stand is one limit, with a hang due or not."""
+    snapshot = Snapshot(UNWELL, {}, Phase.RUNNING, NO_OUTLOOK, beat=DUE.at, watch=DUE)
+    assert alive(snapshot, DUE.at + stood_s)
+    assert "event loop has stood still" in standstill(snapshot, DUE.at + LOOP_STALL_S)
+
+
+def test_a_verdict_is_true_when_it_is_read():
+    """What was ready when the page was made is not ready any more once nothing moves."""
+    well = derive(WELL)
+    snapshot = Snapshot(well, {}, Phase.RUNNING, NO_OUTLOOK, beat=0.0)
+    assert judged(snapshot, LOOP_STALL_S - 1) is well
+    late = judged(snapshot, LOOP_STALL_S)
+    assert (late.status, late.state, late.ready) == ("fail", "failed", False)

@@ -207,15 +207,20 @@ async def test_reconnects_are_counted(serve, broker):
     assert service.health()["broker"]["reconnects"] == 1
 
 
-async def test_startup_is_over_with_the_first_readiness(serve, broker, unused_tcp_port):
-    """/startupz is 503 until requests could be taken, and 200 from then on, draining too."""
-    early = serve(AMQP_URL=f"amqp://a:b@127.0.0.1:{unused_tcp_port}/imagegen")
-    early.wait("broker_unreachable")
-    assert early.get("/startupz")[0] == 503
-    assert early.get("/livez")[0] == 200
-    service = serve().wait_ready()
-    assert await asyncio.to_thread(service.wait_idle)
-    assert service.get("/startupz")[0] == 200
+async def test_startup_is_over_once_a_model_is_warm(serve, gate, tmp_path, unused_tcp_port):
+    """/startupz is 503 until then; a broker that is away is no reason to start anew."""
+    faults = tmp_path / "data" / "faults"
+    faults.parent.mkdir()
+    faults.write_text(f"wait_loading={gate.path}")
+    loading = serve()
+    await asyncio.to_thread(gate.reached)
+    assert (loading.get("/startupz")[0], loading.get("/livez")[0]) == (503, 200)
+    gate.open()
+    assert loading.wait_ready().get("/startupz")[0] == 200
+    faults.unlink()
+    alone = serve(AMQP_URL=f"amqp://a:b@127.0.0.1:{unused_tcp_port}/imagegen")
+    alone.wait("broker_unreachable")
+    assert (alone.get("/startupz")[0], alone.get("/readyz")[0]) == (200, 503)
 
 
 async def test_a_hang_of_the_gpu_process_is_told_with_its_job(serve, requester, tmp_path):

@@ -339,3 +339,33 @@ async def test_what_is_no_request_is_told_and_the_rest_is_replayed(
     assert (done.returncode, "copy-1 replayed" in done.stdout) == (1, True), done.stderr
     assert (await lot.request()).message_id == "job-1"
     assert await lot.ids() == ["strange"]
+
+
+# ---------------------------------------------------------------- no queue to park in
+
+
+async def test_what_cannot_be_parked_is_kept_and_told(serve, broker, channel):
+    """Health says what is missing while the request waits in hand; once it is there, all is well."""
+    service = serve().wait_ready()
+    queue = "queues/imagegen/imagegen.parking"
+    await asyncio.to_thread(broker.api, queue, "DELETE")
+    message = aio_pika.Message(b"no request", delivery_mode=2)
+    await channel.default_exchange.publish(message, "imagegen.requests")
+    await asyncio.to_thread(service.wait, "parking_impossible", end="returned")
+    page = await asyncio.to_thread(_until, service, "unparked")
+    assert (page["status"], page["ready"], page["work"]["in_hand"]) == ("warn", True, 1)
+    assert "create the queue imagegen.parking" in page["note"]
+    made = {"durable": True, "arguments": {"x-queue-type": "classic"}}
+    await asyncio.to_thread(broker.api, queue, "PUT", made)
+    await asyncio.to_thread(service.wait, "settled", outcome="unanswerable")
+    await asyncio.to_thread(_until, service, "ready")
+    taken = {"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"}
+    (parked,) = await asyncio.to_thread(broker.api, f"{queue}/get", "POST", taken)
+    assert parked["payload"] == "no request"
+
+
+def _until(service, state):
+    """Return the health page of this state; the pages are made anew four times a second."""
+    while (page := service.health())["state"] != state:
+        pass
+    return page

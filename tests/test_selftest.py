@@ -1,6 +1,7 @@
 """What is proved before the first message is taken: the arithmetic, and a picture at each size."""
 
 import contextlib
+import copy
 from dataclasses import replace
 
 import pytest
@@ -116,6 +117,40 @@ def test_a_decoder_is_compared_with_itself(second, problem):
     assert (told is None) if problem is None else (problem in told)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_decoder_may_round_otherwise_the_second_time(parts, monkeypatch, dtype):
+    """In 16 bits another order of summing is far more than a bit of a pixel: the card is sound."""
+    exact, rounded = copy.deepcopy(parts.vae), copy.deepcopy(parts.vae).to(dtype)
+    decode, asked = rounded.decode, []
+
+    def in_turn(latents, **options):
+        asked.append(latents)
+        if len(asked) == 1:
+            return decode(latents, **options)
+        return exact.decode(latents.float(), **options)
+
+    monkeypatch.setattr(rounded, "decode", in_turn)
+    self_test(replace(parts, vae=rounded, dtype=dtype), ignore)
+    assert len(asked) == 2
+
+
+def test_a_wrong_tile_is_found_in_any_precision(parts, monkeypatch):
+    """What rounding cannot have made is refused in 16 bits, too."""
+    rounded = copy.deepcopy(parts.vae).to(torch.bfloat16)
+    decode, asked = rounded.decode, []
+
+    def wrong_the_second_time(latents, **options):
+        (image,) = decode(latents, **options)
+        asked.append(latents)
+        if len(asked) == 2:
+            image[..., -8:, -8:] = 1.0
+        return (image,)
+
+    monkeypatch.setattr(rounded, "decode", wrong_the_second_time)
+    with pytest.raises(LoadError, match="two pictures"):
+        self_test(replace(parts, vae=rounded, dtype=torch.bfloat16), ignore)
+
+
 def test_one_flat_colour_is_no_picture():
     """A decoder that gives the same for everything is found although it agrees with itself."""
     assert "flat" in decoder_problem(PICTURE * 0, PICTURE * 0)
@@ -174,10 +209,11 @@ def test_by_itself_only_an_accelerator_is_warmed(tmp_path, device, drawn):
         ("auto", [f"{width}x{height}" for width, height in LISTED_SIZES]),
         ("none", []),
         ("1280x720,512x512", ["1280x720", "512x512"]),
+        ("1000x1000,1024x1024,0300x500", ["1024x1024", "320x512"]),
     ],
 )
 def test_which_sizes_are_warmed_is_a_setting(tmp_path, setting, sizes):
-    """All seven, none, or those that are named, in their order."""
+    """All seven, none, or those that are named, in their order, as a request would get them."""
     assert read_settings({"IMAGE_GEN_WARM_SIZES": setting}, tmp_path).warm == sizes
 
 

@@ -35,7 +35,7 @@ async def test_what_the_broker_expired_is_answered_too(serve, requester):
     reply = await requester.reply()
     assert reply.correlation_id == "late"
     assert json.loads(reply.body)["error"]["code"] == "deadline_exceeded"
-    served.wait("dead_letter_answered")
+    served.wait("settled", outcome="expired", correlation_id="late")
 
 
 async def test_deaths_are_counted_over_restarts(serve, requester, tmp_path):

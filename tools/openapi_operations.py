@@ -291,8 +291,8 @@ PROBES = (
     _probe(
         "/startupz",
         "startupz",
-        "Whether requests could be taken since the start.",
-        _verdicts("They could.", "Not yet; `note` says why."),
+        "Whether a model was loaded and warm since the start.",
+        _verdicts("It was.", "Not yet; `note` says why."),
     ),
     _probe(
         "/health",

@@ -1,5 +1,6 @@
 """The examination: which look feeds which verdict, in the order in which they are told."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -61,6 +62,9 @@ def _judged(check: str, judge: Judge) -> Verdict:
         return fail(
             check, f"It could not be examined: {silence}.", _REMEDIES.get(check, _REMEDY)
         )
+    except Exception as defect:  # noqa: BLE001 - the other checks are told all the same
+        told = f"The doctor broke on it: {type(defect).__name__}: {defect}"
+        return fail(check, told, "a defect of the doctor: report it with this line")
 
 
 class _Looks:
@@ -167,10 +171,13 @@ def _judge_topology(looks: _Looks) -> Verdict:
 def _clocks(looks: _Looks) -> dict[str, float]:
     """Return how far the clocks of others are ahead of ours, in seconds."""
     clocks = {}
-    managed = looks.managed.answer() if looks.managed else None
-    if managed is not None and managed.problem is None:
-        clocks["broker"] = managed.ahead_s
-    ahead = looks.store.answer().ahead_s
-    if ahead is not None:
-        clocks["store"] = ahead
+    # Who does not answer has a check of its own.
+    with contextlib.suppress(NoAnswerError):
+        managed = looks.managed.answer() if looks.managed else None
+        if managed is not None and managed.problem is None:
+            clocks["broker"] = managed.ahead_s
+    with contextlib.suppress(NoAnswerError):
+        ahead = looks.store.answer().ahead_s
+        if ahead is not None:
+            clocks["store"] = ahead
     return clocks

@@ -110,11 +110,14 @@ def folder(path: Path) -> Folder:
 
 
 def port(host: str, number: int) -> Port:
-    """Try to listen where the service will. Raises OSError where the host has no address."""
+    """Try to listen where the service will."""
     address = f"{host}:{number}"
-    family, kind, _, _, where = socket.getaddrinfo(
-        host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(
+            host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror:
+        return Port(address, errno.EADDRNOTAVAIL)
     with socket.socket(family, kind) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

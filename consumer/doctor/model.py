@@ -2,16 +2,16 @@
 
 import json
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from consumer.doctor.machine import Folder, folder
+from consumer.models.parts import lacking, weights_bytes
+from consumer.models.selection import INDEX, components
 
 BUILTIN = "builtin"
 ASK_S = 5.0
-_WEIGHTS = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def _in_hub(model: str, revision: str | None) -> ModelFound:
     from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415
 
     cache = folder(Path(constants.HF_HUB_CACHE))
-    index = try_to_load_from_cache(model, "model_index.json", revision=revision)
+    index = try_to_load_from_cache(model, INDEX, revision=revision)
     if isinstance(index, str):
         found = _in_folder("hub", Path(index).parent, cache)
         if not found.missing:
@@ -74,44 +74,9 @@ def _in_folder(
     source: Literal["folder", "hub"], place: Path, cache: Folder | None
 ) -> ModelFound:
     try:
-        components = _components(place)
+        parts = components(json.loads((place / INDEX).read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        return ModelFound(source, str(place), ("model_index.json",), cache=cache)
-    missing = tuple(name for part in components for name in _missing(place, part))
-    weights = {part: size for part in components if (size := _weights(place / part))}
+        return ModelFound(source, str(place), (INDEX,), cache=cache)
+    missing = tuple(name for part in parts for name in lacking(place, part))
+    weights = {part: size for part in parts if (size := weights_bytes(place / part))}
     return ModelFound(source, str(place), missing, weights, cache)
-
-
-def _components(place: Path) -> list[str]:
-    index = json.loads((place / "model_index.json").read_text(encoding="utf-8"))
-    return [
-        name
-        for name, kind in index.items()
-        if isinstance(kind, list) and len(kind) == 2 and None not in kind
-    ]
-
-
-def _missing(place: Path, part: str) -> Iterator[str]:
-    """Give the files that a component lacks."""
-    inside = place / part
-    if not inside.is_dir():
-        yield f"{part}/"
-        return
-    shards = {
-        shard
-        for index in inside.glob("*.index.json")
-        for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    }
-    yield from (f"{part}/{shard}" for shard in sorted(shards) if not (inside / shard).is_file())
-    # A model has a config.json; tokenizers and schedulers have one of another name.
-    if not shards and (inside / "config.json").is_file() and not _weights(inside):
-        yield f"{part}/*{_WEIGHTS[0]}"
-
-
-def _weights(inside: Path) -> int:
-    """Return the bytes of a component's weights, those that would be loaded: one kind of them."""
-    for ending in _WEIGHTS:
-        size = sum(path.stat().st_size for path in inside.glob(f"*{ending}"))
-        if size:
-            return size
-    return 0

@@ -55,6 +55,8 @@ def judge_cache(found: ModelFound) -> Verdict:
 
 def judge_store(found: StoreFound, result_max_bytes: int) -> Verdict:
     """Jobs and results can be kept."""
+    if not found.kind:
+        return fail("store", found.problem or "", "correct IMAGE_GEN_STORE_URL")
     if found.problem is not None:
         remedy = "start the database, or correct IMAGE_GEN_STORE_URL"
         return fail("store", f"The {found.kind} store does not answer: {found.problem}", remedy)

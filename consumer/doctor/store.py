@@ -9,6 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from consumer.doctor.machine import Folder, folder
+from consumer.errors import StartRefusedError
+from consumer.store.database import kind_of
 
 CONNECT_S = 5
 
@@ -18,7 +20,7 @@ class StoreFound:
     """A database, asked without writing anything into it."""
 
     kind: str
-    """`sqlite` or `postgresql`."""
+    """`sqlite` or `postgresql`; empty where the service knows no such store."""
     place: Folder | None
     """Of a SQLite file; it need not be there yet."""
     problem: str | None = None
@@ -28,6 +30,10 @@ class StoreFound:
 
 def look(url: str) -> StoreFound:
     """Ask the database of the settings."""
+    try:
+        kind_of(url, "doctor")
+    except StartRefusedError as refused:
+        return StoreFound("", None, " ".join(refused.sentences))
     parsed = make_url(url)
     kind = parsed.get_backend_name()
     if kind == "sqlite":

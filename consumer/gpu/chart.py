@@ -1,4 +1,4 @@
-"""The chart: what the parent notes of its children beside their states: their memory, their hangs."""
+"""The chart: what the parent notes of its children beside their states: memory, hangs, failures."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ class Hang:
     job_id: str | None
     """Whose picture was in it; None while the child loaded."""
     stage: str
-    """The stage of the picture, or `load`."""
+    """The stage of the picture, `handover` of its pixels, or `load`."""
     since: float
     """When the child was last heard of."""
     found: float
@@ -34,6 +34,8 @@ class Chart:
     hang: Hang | None = None
     """Of the child of the moment, until the next one is ready."""
     last_hang: Hang | None = None
+    failure: str | None = None
+    """What went wrong last, in words without a period; None since a picture came out."""
 
     def hung(self, hang: Hang) -> None:
         """Take note of a hang."""

@@ -135,6 +135,9 @@ class Child:
     @property
     def last_words(self) -> str:
         """How it ended: a sentence. A negative code is the signal that ended it."""
+        if self.load_failed is not None:
+            # It said itself why it goes; its exit code tells nothing.
+            return f"the GPU process does not load: {self.load_failed.message.rstrip('.')}"
         ended = f"the GPU process ended with code {self._process.returncode}"
         return f"{self._note}: {ended}" if self._note else ended
 
@@ -199,15 +202,21 @@ class Child:
 
     def _hangs(self, note: str) -> None:
         """Only its end frees the GPU: it may hang in a kernel."""
-        self.parting, self._note = Parting.HUNG, note
+        hang = self._hang(note)
+        self.parting, self._note = Parting.HUNG, hang.note
         self._hang_up()
-        self._ears.on_hang(self._hang(note))
+        self._ears.on_hang(hang)
 
     def _hang(self, note: str) -> Hang:
-        picture = self.picture or self._arriving
+        late, picture, now = self._arriving, self.picture, _now()
+        if late is not None:
+            # It speaks in turn: as long as these pixels are on their way, nothing of the next
+            # picture can be heard.
+            note = f"its pixels did not arrive within {now - late.ended:.0f} s"
+            return Hang(late.command.id, "handover", late.ended, now, note)
         if picture is None:
-            return Hang(None, "load", self._started, _now(), note)
-        return Hang(picture.command.id, picture.stage, picture.stage_since, _now(), note)
+            return Hang(None, "load", self._started, now, note)
+        return Hang(picture.command.id, picture.stage, picture.stage_since, now, note)
 
     def _hang_up(self) -> None:
         """Let `serve` see the end, as the child does."""
@@ -374,8 +383,8 @@ def _environment(load: Load) -> dict[str, str]:
 def _told(picture: Picture, outcome: Done | Stopped | Failed) -> GpuError | None:
     """Return why there is no picture, by the child's own words; None if there is one."""
     match outcome:
-        case Failed(code=code, message=text):
-            return DrawingFailedError(code, text)
+        case Failed(code=code, message=text, frames=frames):
+            return DrawingFailedError(code, text, frames)
         case Stopped(step=step):
             return DrawingStoppedError(f"stopped after step {step}")
         case Done() if picture.called_off:

@@ -6,6 +6,7 @@ question, for ever: the thread is left to it, no second one is sent after it, an
 before is shown with its age until it is too old to be true.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -64,7 +65,8 @@ class Devices:
         self._thread: threading.Thread | None = None
         self._begun = 0.0
         self._last: tuple[Reading | None, float] | None = None
-        """Written by the thread, at once; with the time at which it was complete."""
+        """Written by the thread, at once; with the time at which it was begun: what it read first
+        is as old as that, if the driver hung before the last."""
 
     def look(self, address: Address) -> Seen:
         """Return what is known now, and have it renewed if it is time. Never waits."""
@@ -72,13 +74,19 @@ class Devices:
             return Seen()
         now = self._clock()
         if self._due(now):
-            self._begun = now
-            # A daemon: one that hangs in the driver must not keep the service from ending.
-            self._thread = threading.Thread(
-                target=self._renew, args=(address,), name="gpu reading", daemon=True
-            )
-            self._thread.start()
+            self._begin(address, now)
         return self._seen(now)
+
+    def _begin(self, address: Address, now: float) -> None:
+        """Have the driver asked; where no thread can be had, at the next time."""
+        self._begun = now
+        # A daemon: one that hangs in the driver must not keep the service from ending.
+        self._thread = threading.Thread(
+            target=self._renew, args=(address,), name="gpu reading", daemon=True
+        )
+        # RuntimeError where the machine or the container has as many as it may have.
+        with contextlib.suppress(RuntimeError):
+            self._thread.start()
 
     def _due(self, now: float) -> bool:
         if self._thread is None:
@@ -98,8 +106,9 @@ class Devices:
         return Seen(reading, age_s, hangs_s)
 
     def _renew(self, address: Address) -> None:
+        begun = self._clock()
         try:
             reading = self._read(address)
         except Exception:  # noqa: BLE001 - a driver's library may raise whatever it likes
             reading = None
-        self._last = (reading, self._clock())
+        self._last = (reading, begun)

@@ -32,9 +32,11 @@ class DrawingStoppedError(GpuError):
 class DrawingFailedError(GpuError):
     """The child says why there is no picture; it goes on."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, frames: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.frames = frames
+        """Of a defect: the lines of code that it came through."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,16 +131,23 @@ class GpuProcess:
         child = self._child
         return child.picture if child and child.parting is None else None
 
-    @property
-    def oldest(self) -> Picture | None:
-        """The picture that was asked for first, of the one that is drawn and those that wait."""
+    def picture_of(self, job_id: str) -> Picture | None:
+        """Return a job's picture that is drawn, or waits for its turn."""
         pictures = [each for each in (self.drawing, *self._line) if each is not None]
-        return min(pictures, key=lambda each: each.asked, default=None)
+        return next((each for each in pictures if each.command.id == job_id), None)
 
     @property
     def watch_due(self) -> float | None:
         """When the watch over the child must have come to a verdict, by the event loop's clock."""
         return self._child.watch_due if self._child else None
+
+    @property
+    def trouble(self) -> str | None:
+        """What went wrong since a picture last came out, in words; None if nothing did."""
+        failure, count = self.chart.failure, self._breaker.failures
+        if failure is None or count == 1:
+            return failure
+        return f"{count} failures in a row, the last: {failure}"
 
     @property
     def usable(self) -> bool:
@@ -219,8 +226,10 @@ class GpuProcess:
             return
         self.restarts[reason] += 1
         self._failed_starts = 0 if child and child.loaded else self._failed_starts + 1
+        # Counted first: who looks on hearing of the death is told of it.
+        self._count_failure(child.culprit if child else NOBODY, note)
         self._move_child(GpuState.DEAD, note)
-        self._fail(child.culprit if child else NOBODY)
+        self._judge()
         wait_s = BACKOFF_S[min(self._breaker.failures, len(BACKOFF_S)) - 1]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
@@ -301,10 +310,14 @@ class GpuProcess:
         match outcome:
             case Done():
                 self._breaker = self._breaker.success()
+                self.chart.failure = None
                 self.chart.told(outcome.memory)
                 self._largest = max(self._largest, _pixels(picture.command))
             case Failed(code=code) if self._breaker.open or self._to_blame(picture, code):
-                self._fail(picture.command.id)
+                # Not its message: that may be of the prompt, and this is shown to everybody.
+                what = f"the picture of job {picture.command.id} failed with {code}"
+                self._count_failure(picture.command.id, what)
+                self._judge()
         if self._breaker.open:
             return
         if isinstance(outcome, Done) and self._worn(outcome):
@@ -334,9 +347,12 @@ class GpuProcess:
 
     # ------------------------------------------------------------ break and prove
 
-    def _fail(self, culprit: str | None) -> None:
-        """Count a failure, and take the GPU for broken if it is one too many."""
+    def _count_failure(self, culprit: str | None, what: str) -> None:
         self._breaker = self._breaker.failure(culprit, asyncio.get_running_loop().time())
+        self.chart.failure = what
+
+    def _judge(self) -> None:
+        """Take the GPU for broken if there was one failure too many."""
         if not self._breaker.open:
             return
         if self.state is not GpuState.DEFUNCT:

@@ -167,6 +167,8 @@ class Failed:
     code: str
     """`invalid_request`, `out_of_memory`, `nan_output` or `internal`."""
     message: str
+    frames: str = ""
+    """Of a defect: the lines of code that it came through."""
 
 
 Message = (

@@ -29,9 +29,10 @@ TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 on a CPU; TF32 would make more than the first). One computed from wrong numbers is off by about 1."""
 LATENTS = {"cpu": 8, "cuda": 64}
 """Sides of what the decoder gets; 64 are 512 pixels."""
-DECODE_TOLERANCE = 2 / 255
-"""Between two decodes of the same, of a range of 2: the last bit of a pixel and one more. Not
-zero: a library may sum in another order the second time."""
+DECODE_TOLERANCE = {torch.float32: 2 / 255, torch.bfloat16: 0.3, torch.float16: 0.05}
+"""Between two decodes of the same, of a range of 2. Not zero: a library may sum in another order
+the second time. Convolutions that round otherwise made 4e-6, 0.11 and 0.011 at the most (measured
+on a CPU, on the built-in VAE and on one of the real shape); a wrong tile is off by about 1."""
 FLAT = 1e-4
 """Standard deviation of a picture below which it is one colour; the built-in VAE's is 0.27."""
 
@@ -122,7 +123,7 @@ def _test_decoder(parts: Parts) -> None:
         first, second = (
             parts.vae.decode(latents, return_dict=False)[0].float() for _ in range(2)
         )
-    problem = decoder_problem(first, second)
+    problem = decoder_problem(first, second, DECODE_TOLERANCE[parts.vae.dtype])
     if problem is not None:
         # Not permanent: a card that computes otherwise each time may be cured by a reset.
         raise LoadError(
@@ -133,14 +134,16 @@ def _test_decoder(parts: Parts) -> None:
         )
 
 
-def decoder_problem(first: torch.Tensor, second: torch.Tensor) -> str | None:
+def decoder_problem(
+    first: torch.Tensor, second: torch.Tensor, allowed: float = DECODE_TOLERANCE[torch.float32]
+) -> str | None:
     """Return what is wrong with two decodes of the same latents; None if nothing is."""
     if not (torch.isfinite(first).all() and torch.isfinite(second).all()):
         return "it gives values that are no numbers"
     if float(first.std()) < FLAT:
         return "it gives one flat colour"
     difference = float((first - second).abs().max())
-    if difference > DECODE_TOLERANCE:
+    if difference > allowed:
         return f"the same latents give two pictures, {difference:.3g} apart in a range of 2"
     return None
 

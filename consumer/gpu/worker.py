@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,12 +146,15 @@ class Worker:
         except DrawError as error:
             self._send(Failed(command.id, error.code, str(error)))
         except Exception as error:  # noqa: BLE001 - one broken picture must not end the child
-            sys.excepthook(*sys.exc_info())
             if isinstance(error, DeviceLostError):
                 # Nothing more can be had of this process; the parent starts another.
+                sys.excepthook(*sys.exc_info())
                 self._outbox.join()
                 os._exit(EXIT_DEVICE_LOST)
-            self._send(Failed(command.id, "internal", f"{type(error).__name__}: {error}"))
+            # To the parent's log, which knows what may be told: the message may quote the prompt.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            problem = f"{type(error).__name__}: {error}"
+            self._send(Failed(command.id, "internal", problem, frames))
 
     def _stepped(self, turn: Turn, step: int, steps: int) -> None:
         turn.steps = step

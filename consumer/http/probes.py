@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from consumer.checks import loop_check
-from consumer.health import Snapshot, standstill
+from consumer.health import Snapshot, judged, standstill
 from consumer.metrics import Metrics
 
 PAGES = {
@@ -17,7 +17,7 @@ PAGES = {
     "/health": "status, model, GPU, broker, queue, work in hand",
     "/livez": "200 while the service's event loop runs and its GPU process is watched",
     "/readyz": "200 while it can take requests",
-    "/startupz": "200 once it could take requests",
+    "/startupz": "200 once a model was loaded and warm",
     "/metrics": "Prometheus metrics",
 }
 
@@ -40,15 +40,13 @@ def routes(snapshot: Callable[[], Snapshot], metrics: Metrics) -> list[Route]:
         return _verdict(standstill(snapshot(), time.monotonic()))
 
     async def readyz(_: Request) -> Response:
-        current = snapshot()
-        problem = standstill(current, time.monotonic())
-        if problem is None and not current.health.ready:
-            problem = current.health.note
-        return _verdict(problem, state=current.health.state, note=current.health.note)
+        verdict = judged(snapshot(), time.monotonic())
+        problem = None if verdict.ready else verdict.note
+        return _verdict(problem, state=verdict.state, note=verdict.note)
 
     async def startupz(_: Request) -> Response:
         current = snapshot()
-        return _verdict(None if current.been_ready else current.health.note)
+        return _verdict(None if current.started else current.health.note)
 
     async def exposition(_: Request) -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -66,12 +64,15 @@ def routes(snapshot: Callable[[], Snapshot], metrics: Metrics) -> list[Route]:
 
 def health_page(current: Snapshot, now: float) -> dict[str, Any]:
     """Return the health page; whether the service stands still is seen here, where it is served."""
-    verdict, problem = current.health, standstill(current, now)
+    verdict = judged(current, now)
     told = {"status": verdict.status, "state": verdict.state, "note": verdict.note}
-    if problem is not None:
-        told = {"status": "fail", "state": "failed", "note": problem}
-    checks = {**current.page["checks"], **loop_check(now - current.beat, problem)}
-    return {**told, "notes": [told["note"]], **current.page, "checks": checks}
+    checks = {
+        **current.page["checks"],
+        **loop_check(now - current.beat, standstill(current, now)),
+    }
+    # The page was made while all moved, and may say that it is ready.
+    late = {"ready": verdict.ready, "checks": checks}
+    return {**told, "notes": [verdict.note], **current.page, **late}
 
 
 def _verdict(problem: str | None, **more: str) -> Response:

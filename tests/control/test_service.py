@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from control import model
+from control import model, readiness
 from control.broker import Broker
 from control.loopback import ask, choose_ports
 from control.node import Node
@@ -68,7 +68,7 @@ def broker(clone):
 def test_it_starts_answers_and_leaves_in_order(service, broker, clone):
     """A start leads to a ready service, a second start to nothing, a stop to none."""
     service.start(broker, "cpu")
-    service.wait_until_ready()
+    readiness.wait(service)
     assert service.ready()
     first = ask("GET", f"{service.url}/health")
     service.start(broker, "cpu")
@@ -94,23 +94,23 @@ def test_refused_settings_are_shown(service, broker, monkeypatch):
     monkeypatch.setenv("IMAGE_GEN_MODEL", "refused")
     service.start(broker, "cpu")
     with pytest.raises(Failure) as failure:
-        service.wait_until_ready()
+        readiness.wait(service)
     assert failure.value.evidence == ["IMAGE_GEN_MODEL is refused."]
 
 
 def test_a_failed_service_is_not_waited_for(service, broker, monkeypatch):
     """A state that does not pass ends the wait with the service's own sentence."""
     monkeypatch.setenv("IMAGE_GEN_MODEL", "slow")
-    monkeypatch.setitem(sys.modules["control.service"]._PATIENCE_S, "failed", 0.0)
+    monkeypatch.setitem(readiness.PATIENCE_S, "failed", 0.0)
     service.start(broker, "cpu")
     with pytest.raises(Failure, match="a note"):
-        service.wait_until_ready()
+        readiness.wait(service)
 
 
 def test_a_taken_port_is_named(service, broker, clone):
     """A port of somebody else is an error that names the setting."""
     service.start(broker, "cpu")
-    service.wait_until_ready()
+    readiness.wait(service)
     with pytest.raises(Failure) as failure:
         Service(Clone(clone.root / "other")).start(broker, "cpu")
     assert "IMAGE_GEN_PORT" in failure.value.remedy

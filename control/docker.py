@@ -1,0 +1,70 @@
+"""The command `docker`: whether an engine answers, and what it says of a container."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from typing import Any
+
+from control.place import Engine
+
+OLDEST_ENGINE, OLDEST_COMPOSE = (25,), (2, 24)
+_ANSWERS_WITHIN_S = 10.0
+
+
+def look() -> Engine | None:
+    """Return the engine that answers, or what is wrong with it; None without a command `docker`."""
+    if shutil.which("docker") is None:
+        return None
+    if os.environ.get("DOCKER_HOST", "").startswith(("tcp:", "ssh:")):
+        # Its ports and folders are not this machine's.
+        return Engine(problem="DOCKER_HOST names an engine on another machine.")
+    engine = _ask("version", "--format", "{{.Server.Version}}")
+    compose = _ask("compose", "version", "--short") if engine else ""
+    return Engine(engine, _problem(engine, compose))
+
+
+def _problem(engine: str, compose: str) -> str:
+    """Return what makes these versions useless, empty where nothing does."""
+    if not engine:
+        return "no Docker engine answers."
+    if _number(engine) < OLDEST_ENGINE:
+        return f"Docker Engine {engine} is older than 25."
+    if not compose:
+        return "docker has no compose plugin."
+    if _number(compose) < OLDEST_COMPOSE:
+        return f"Docker Compose {compose} is older than 2.24."
+    return ""
+
+
+def has_image(name: str) -> bool:
+    """Tell whether an image is there."""
+    return bool(_ask("image", "inspect", "--format", "{{.Id}}", name))
+
+
+def inspect(container: str) -> dict[str, Any]:
+    """Return what the engine says of a container; nothing where there is none."""
+    text = _ask("container", "inspect", "--format", "{{json .}}", container)
+    found: dict[str, Any] = json.loads(text) if text else {}
+    return found
+
+
+def _ask(*arguments: str) -> str:
+    """Return what docker prints, empty where it fails or does not answer in time."""
+    try:
+        answer = subprocess.run(
+            ["docker", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_ANSWERS_WITHIN_S,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """Return a version such as v2.40.3-3 as numbers to compare."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
