@@ -56,6 +56,10 @@ rules-check: | $(PYTHON) ## Prometheus' rules by promtool, and a real Prometheus
 asyncapi-check: ## the AsyncAPI document by the official parser (npm)
 	tools/asyncapi_check.sh
 
+.PHONY: broker-check
+broker-check: | $(PYTHON) ## the tests that depend on the broker, on Debian's newest RabbitMQ (a chroot; root) (20 minutes)
+	BROKER_CHECK_PYTHON=$(PYTHON) tools/broker_check.sh
+
 .PHONY: image-check
 image-check: ## container files by hadolint and a Docker engine: pictures, control.sh, a cluster that loses brokers (12 minutes)
 	tools/image_check.sh

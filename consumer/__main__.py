@@ -4,12 +4,14 @@ import importlib.util
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote, urlsplit
 
 import typer
 
 if TYPE_CHECKING:
     from consumer.carrier import Route
     from consumer.settings import Settings
+    from consumer.topology_commands import Aim
 
 app = typer.Typer(
     help="Text to image on your own GPUs, fed by RabbitMQ.",
@@ -23,6 +25,11 @@ parking = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(parking, name="parking")
+topology = typer.Typer(
+    help="Compare a live broker with the table of exchanges, queues, policies and rights.",
+    no_args_is_help=True,
+)
+app.add_typer(topology, name="topology")
 
 model = typer.Typer(
     help="Fetch the model ahead of the first start, or prove that it is whole.",
@@ -55,6 +62,25 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 ParkedIds = Annotated[
     list[str] | None, typer.Argument(help="Ids as `list` shows them: of the copy, or the job.")
 ]
+ManagementUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="http://user:password@host:15672; default IMAGE_GEN_MANAGEMENT_URL, where no "
+        "list of processes shows the password."
+    ),
+]
+Vhost = Annotated[str | None, typer.Option(help="Default: that of IMAGE_GEN_AMQP_URL.")]
+Bound = Annotated[
+    int | None,
+    typer.Option("--max-queue-size", min=1, help="Default IMAGE_GEN_MAX_QUEUE_SIZE."),
+]
+Cluster = Annotated[
+    bool | None,
+    typer.Option("--cluster/--single", help="Quorum or classic queues; default: as they are."),
+]
+Hardened = Annotated[bool, typer.Option("--hardened", help="Callers lose amq.default.")]
+Compared = Annotated[bool, typer.Option("--rights/--no-rights", help="Compare users' rights.")]
+SetRights = Annotated[bool, typer.Option("--rights", help="Set rights of users there, too.")]
 Check = Annotated[
     bool, typer.Option("--check", help="Read what is here, and fetch again what is damaged.")
 ]
@@ -185,6 +211,78 @@ def drop(
         what = "everything that is parked" if chosen is None else ", ".join(sorted(chosen))
         typer.confirm(f"Throw away {what}?", abort=True)
     raise typer.Exit(drop_parked(url or _amqp_url(), chosen))
+
+
+@topology.command()
+def diff(  # noqa: PLR0913, PLR0917 - options of a command
+    management_url: ManagementUrl = None,
+    vhost: Vhost = None,
+    max_queue_size: Bound = None,
+    cluster: Cluster = None,
+    hardened: Hardened = False,  # noqa: FBT002
+    rights: Compared = True,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Show each difference on a line. Exits 0 whether there are any or not."""
+    from consumer.topology_commands import show  # noqa: PLC0415
+
+    aim = _aim(management_url, vhost, max_queue_size, cluster, hardened=hardened)
+    raise typer.Exit(show(aim, rights=rights, as_json=as_json))
+
+
+@topology.command()
+def check(  # noqa: PLR0913, PLR0917 - options of a command
+    management_url: ManagementUrl = None,
+    vhost: Vhost = None,
+    max_queue_size: Bound = None,
+    cluster: Cluster = None,
+    hardened: Hardened = False,  # noqa: FBT002
+    rights: Compared = True,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """As `diff`, told by the exit code: 0 same, 1 differs, 69 unreachable, 77 not allowed."""
+    from consumer.topology_commands import check as run  # noqa: PLC0415
+
+    aim = _aim(management_url, vhost, max_queue_size, cluster, hardened=hardened)
+    raise typer.Exit(run(aim, rights=rights, as_json=as_json))
+
+
+@topology.command()
+def apply(  # noqa: PLR0913, PLR0917 - options of a command
+    management_url: ManagementUrl = None,
+    vhost: Vhost = None,
+    max_queue_size: Bound = None,
+    cluster: Cluster = None,
+    hardened: Hardened = False,  # noqa: FBT002
+    rights: SetRights = False,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, and do nothing.")] = False,  # noqa: FBT002
+) -> None:
+    """Set policies and declare what is missing; no message is touched, nothing is deleted."""
+    from consumer.topology_commands import bring  # noqa: PLC0415
+
+    aim = _aim(management_url, vhost, max_queue_size, cluster, hardened=hardened)
+    raise typer.Exit(bring(aim, rights=rights, dry_run=dry_run))
+
+
+def _aim(
+    management_url: str | None,
+    vhost: str | None,
+    max_queue_size: int | None,
+    cluster: bool | None,  # noqa: FBT001 - as the option has it
+    *,
+    hardened: bool,
+) -> "Aim":
+    """Return the broker that is meant and the table that is wanted there."""
+    from consumer.topology_commands import Aim  # noqa: PLC0415
+
+    settings = _settings()
+    given = settings.management_url
+    url = management_url or (None if given is None else given.get_secret_value())
+    if url is None:
+        raise typer.BadParameter("Give --management-url, or set IMAGE_GEN_MANAGEMENT_URL.")
+    path = urlsplit(settings.amqp_url.get_secret_value()).path
+    bound = max_queue_size or settings.max_queue_size
+    return Aim(url, vhost or unquote(path[1:]) or "/", bound, cluster, hardened)
 
 
 def _chosen(ids: list[str] | None, everything: bool) -> set[str] | None:  # noqa: FBT001

@@ -1,11 +1,6 @@
 """The provision: looks for the topology on a live broker, and declares what is missing of it."""
 
 import asyncio
-import base64
-import http.client
-import json
-import urllib.parse
-import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -20,10 +15,10 @@ from aiormq.exceptions import (
 
 from consumer import topology
 from consumer.errors import StartRefusedError
+from consumer.management import ManagementApi, ManagementError, quoted
 from consumer.topology import BINDINGS, EXCHANGES, Exchange, Queue
 
-HTTP_TIMEOUT_S = 5.0
-API_ERRORS = (OSError, ValueError, http.client.HTTPException)
+API_ERRORS = (ManagementError, KeyError, TypeError)
 """What reading the management API raises when it is away, dies or is none."""
 
 Declare = Callable[[AbstractChannel], Awaitable[str]]
@@ -66,7 +61,8 @@ class Provision:
         if sentences and self._mode == "check":
             raise StartRefusedError(
                 *sentences,
-                "Load rabbitmq/definitions.json into the broker, or set IMAGE_GEN_TOPOLOGY=auto.",
+                "Load rabbitmq/definitions.json into the broker, or run `imagegen topology apply`, "
+                "or set IMAGE_GEN_TOPOLOGY=auto.",
             )
         return sentences
 
@@ -128,10 +124,10 @@ class Provision:
             for key, value in topology.policy(queue).items()
             if key not in {"name", "vhost"}
         }
-        path = f"policies/{_quoted(self._vhost)}/{_quoted(queue.name)}"
+        path = f"policies/{quoted(self._vhost)}/{quoted(queue.name)}"
         try:
-            await asyncio.to_thread(_call, self._management_url, path, body)
-        except API_ERRORS:
+            await asyncio.to_thread(ManagementApi(self._management_url).put, path, body)
+        except ManagementError:
             return False
         return True
 
@@ -193,28 +189,5 @@ async def _declare(
 
 def _get_queues(management_url: str, vhost: str) -> dict[str, dict[str, Any]]:
     """Return the vhost's queues as the management API tells them, by name."""
-    queues: list[dict[str, Any]] = _call(management_url, f"queues/{_quoted(vhost)}")
+    queues = ManagementApi(management_url).get(f"queues/{quoted(vhost)}")
     return {queue["name"]: queue for queue in queues}
-
-
-def _quoted(name: str) -> str:
-    return urllib.parse.quote(name, safe="")
-
-
-def _call(management_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """GET a path of the API, or PUT `body` there. Raises OSError or ValueError."""
-    parts = urllib.parse.urlsplit(management_url)
-    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    request = urllib.request.Request(  # noqa: S310 - the operator's own URL
-        f"{urllib.parse.urlunsplit(bare).rstrip('/')}/api/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        method="GET" if body is None else "PUT",
-        headers={"Content-Type": "application/json"},
-    )
-    if parts.username is not None:
-        credentials = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        token = base64.b64encode(credentials.encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
-    with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as response:  # noqa: S310
-        text = response.read()
-    return json.loads(text) if text else None

@@ -1,7 +1,7 @@
 """The topology: every exchange, queue, policy, user and right as data, and what a broker lacks of it."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 VHOST = "imagegen"
@@ -101,6 +101,21 @@ USERS = (
     # The tag shows it every queue; a right to read would let it take messages out.
     User("monitoring", configure="^$", write="^$", read="^$", tags=("monitoring",)),
 )
+
+
+HARDENED_USERS = tuple(
+    replace(user, write=user.write.replace(r"amq\.default|", ""))
+    if user.name == "chat-backend"
+    else user
+    for user in USERS
+)
+"""With these callers reach the requests through the exchange `imagegen` and nothing else: a right to
+write to the default exchange reaches every queue of the vhost, others' reply queues among them."""
+
+
+def users_of(*, hardened: bool = False) -> tuple[User, ...]:
+    """Return the users with their rights by default, or those of the hardened profile."""
+    return HARDENED_USERS if hardened else USERS
 
 
 MAY_CANCEL_ANY = frozenset({"imagegen-consumer", "imagegen-http"})
@@ -206,10 +221,11 @@ def policy(queue: Queue, *, cluster: bool = False) -> dict[str, Any]:
     }
 
 
-def users() -> dict[str, Any]:
+def users(*, hardened: bool = False) -> dict[str, Any]:
     """Return users and rights as definitions, without passwords."""
+    chosen = users_of(hardened=hardened)
     return {
-        "users": [{"name": user.name, "tags": list(user.tags)} for user in USERS],
+        "users": [{"name": user.name, "tags": list(user.tags)} for user in chosen],
         "permissions": [
             {
                 "user": user.name,
@@ -218,7 +234,7 @@ def users() -> dict[str, Any]:
                 "write": user.write,
                 "read": user.read,
             }
-            for user in USERS
+            for user in chosen
         ],
     }
 

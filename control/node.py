@@ -18,6 +18,8 @@ from control.state import Process, read_record, rotate, tail, write_private
 RABBITMQ = Path(__file__).resolve().parent.parent / "rabbitmq"
 """The broker's own files in this repository."""
 
+PROGRAMS = "RABBITMQ_PROGRAMS"
+"""Names a folder with the programs of another RabbitMQ than the one installed."""
 _BINARIES = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/sbin", "/usr/local/sbin")
 _READY_WITHIN_S = 90.0
 _STOPPED_WITHIN_S = 30.0
@@ -30,6 +32,9 @@ def server() -> str | None:
 
     Debian's in /usr/sbin comes last: it changes the user and forgets the environment.
     """
+    given = os.environ.get(PROGRAMS)
+    if given:
+        return shutil.which("rabbitmq-server", path=given)
     return shutil.which("rabbitmq-server", path=os.pathsep.join(_BINARIES)) or shutil.which(
         "rabbitmq-server"
     )

@@ -50,6 +50,7 @@ FILES: dict[str, Callable[[], str]] = {
         topology.definitions(_bound(), cluster=True)
     ),
     "rabbitmq/users.json": lambda: _json(topology.users()),
+    "rabbitmq/users.hardened.json": lambda: _json(topology.users(hardened=True)),
     "schemas/asyncapi.yaml": lambda: _yaml(asyncapi.document(_bound())),
     "schemas/openapi.json": lambda: _json(openapi.document()),
     "docs/http-api.md": http_page.markdown,

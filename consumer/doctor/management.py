@@ -1,17 +1,14 @@
 """The management API as it is found: the broker's version, clock, alarms, queues and exchanges."""
 
-import base64
-import email.utils
-import http.client
-import json
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-ASK_S = 5.0
+from consumer.divergence.live import Live
+from consumer.divergence.policies import limits_in_force
+from consumer.management import ManagementApi, ManagementError, may_see, quoted
+
 HALF_SECOND = timedelta(seconds=0.5)
 """A Date header is cut to whole seconds."""
 
@@ -31,66 +28,59 @@ class Managed:
     bindings: tuple[dict[str, Any], ...] = ()
 
 
-class _Api:
-    """One broker's API, with the user and password of its URL."""
-
-    def __init__(self, url: str) -> None:
-        parts = urllib.parse.urlsplit(url)
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        self._base = f"{urllib.parse.urlunsplit(bare).rstrip('/')}/api"
-        self._headers = {}
-        if parts.username is not None:
-            words = (
-                urllib.parse.unquote(part or "") for part in (parts.username, parts.password)
-            )
-            token = base64.b64encode(":".join(words).encode()).decode()
-            self._headers["Authorization"] = f"Basic {token}"
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def get(self, path: str) -> tuple[Any, datetime | None]:
-        """Return what a path holds, and the time there."""
-        request = urllib.request.Request(  # noqa: S310 - the operator's own URL
-            f"{self._base}/{path}", headers=self._headers
-        )
-        with self._opener.open(request, timeout=ASK_S) as answer:
-            date = answer.headers["Date"]
-            told = None if date is None else email.utils.parsedate_to_datetime(date)
-            return json.loads(answer.read()), told
-
-
 def look(url: str, vhost: str) -> Managed:
     """Ask the API for what can be compared."""
     try:
-        return _look(_Api(url), urllib.parse.quote(vhost, safe=""))
-    except urllib.error.HTTPError as error:
-        with error:
-            return Managed(f"it answers {error.code} {error.reason}")
-    except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
-        return Managed(str(getattr(error, "reason", error)) or type(error).__name__)
+        return _look(ManagementApi(url), quoted(vhost))
+    except ManagementError as error:
+        return Managed(str(error))
+    except (AttributeError, KeyError, TypeError) as error:
+        return Managed(f"it answers otherwise than RabbitMQ ({type(error).__name__})")
 
 
-def _look(api: _Api, vhost: str) -> Managed:
+def _look(api: ManagementApi, vhost: str) -> Managed:
     before = datetime.now(tz=UTC)
-    overview, there = api.get("overview")
+    overview = api.ask("GET", "overview")
     here = before + (datetime.now(tz=UTC) - before) / 2
-    ahead = timedelta(0) if there is None else there + HALF_SECOND - here
+    ahead = timedelta(0) if overview.at is None else overview.at + HALF_SECOND - here
     return Managed(
-        version=str(overview.get("rabbitmq_version", "")),
+        version=str(overview.body.get("rabbitmq_version", "")),
         ahead_s=ahead.total_seconds(),
         alarms=tuple(_alarms(api)),
-        queues=tuple(api.get(f"queues/{vhost}")[0]),
-        exchanges=tuple(api.get(f"exchanges/{vhost}")[0]),
-        bindings=tuple(api.get(f"bindings/{vhost}")[0]),
+        queues=tuple(_queues(api, vhost)),
+        exchanges=tuple(api.get(f"exchanges/{vhost}")),
+        bindings=tuple(api.get(f"bindings/{vhost}")),
     )
 
 
-def _alarms(api: _Api) -> Iterator[str]:
+def _queues(api: ManagementApi, vhost: str) -> Iterator[dict[str, Any]]:
+    """Give the queues, each with what policies make of it.
+
+    In its first seconds a broker has no statistics to tell that from: then its policies do.
+    """
+    queues = api.get(f"queues/{vhost}")
+    live = Live(
+        vhost,
+        queues=queues,
+        policies=may_see(api, f"policies/{vhost}"),
+        operator_policies=may_see(api, f"operator-policies/{vhost}"),
+    )
+    for queue in queues:
+        if "effective_policy_definition" in queue:
+            yield queue
+        else:
+            limits = limits_in_force(live, queue["name"])
+            yield {**queue, "effective_policy_definition": limits}
+
+
+def _alarms(api: ManagementApi) -> Iterator[str]:
     """Give what the nodes are short of; nothing where our user may not see it."""
     try:
-        nodes, _ = api.get("nodes")
-    except urllib.error.HTTPError as error:
-        error.close()
-        return
+        nodes = api.get("nodes")
+    except ManagementError as error:
+        if error.denied:
+            return
+        raise
     for node in nodes:
         for alarm, what in (("mem_alarm", "memory"), ("disk_free_alarm", "disk")):
             if node.get(alarm):
