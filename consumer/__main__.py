@@ -273,6 +273,7 @@ def _aim(
     hardened: bool,
 ) -> "Aim":
     """Return the broker that is meant and the table that is wanted there."""
+    from consumer.nodes import nodes_in  # noqa: PLC0415
     from consumer.topology_commands import Aim  # noqa: PLC0415
 
     settings = _settings()
@@ -280,7 +281,7 @@ def _aim(
     url = management_url or (None if given is None else given.get_secret_value())
     if url is None:
         raise typer.BadParameter("Give --management-url, or set IMAGE_GEN_MANAGEMENT_URL.")
-    path = urlsplit(settings.amqp_url.get_secret_value()).path
+    path = urlsplit(nodes_in(settings.amqp_url.get_secret_value())[0]).path
     bound = max_queue_size or settings.max_queue_size
     return Aim(url, vhost or unquote(path[1:]) or "/", bound, cluster, hardened)
 

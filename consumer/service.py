@@ -14,6 +14,7 @@ from yarl import URL
 from consumer import VERSION, exits, guard, outfit, stacks, tracing
 from consumer.answers import Answers
 from consumer.board import Board, Facts, Floor, Shown
+from consumer.bound import Bound
 from consumer.connection import Broker, Loss, Session
 from consumer.control import Control
 from consumer.depth import Gauge
@@ -227,6 +228,7 @@ class Service:
             Control(flights, keeper, events, queries).attach,
             expired.attach,
             gauge.attach,
+            self._bound(tasks).attach,
             intake.attach,
         ):
             self._broker.attach(attachment)
@@ -254,14 +256,7 @@ class Service:
 
     async def _provision(self, session: Session) -> None:
         settings = self._settings
-        url = URL(nodes_in(settings.amqp_url.get_secret_value())[0])
-        management = settings.management_url
-        provision = Provision(
-            settings.topology,
-            settings.max_queue_size,
-            url.path[1:] or "/",
-            None if management is None else management.get_secret_value(),
-        )
+        provision = Provision(settings.topology, settings.max_queue_size, *self._managed())
         try:
             sentences = await provision.apply(session.consume)
         except StartRefusedError as refused:
@@ -272,6 +267,23 @@ class Service:
         self._board.live_bound = provision.bound
         for sentence in sentences:
             log.warning("topology", problem=sentence)
+
+    def _bound(self, tasks: asyncio.TaskGroup) -> Bound:
+        """Return what shows a bound that is changed while we run."""
+
+        def changed(bound: int | None) -> None:
+            self._board.live_bound = bound
+            self._board.refresh()
+
+        vhost, management_url = self._managed()
+        return Bound(management_url, vhost, changed, tasks)
+
+    def _managed(self) -> tuple[str, str | None]:
+        """Return our vhost, and where it is managed."""
+        node = nodes_in(self._settings.amqp_url.get_secret_value())[0]
+        management = self._settings.management_url
+        told = None if management is None else management.get_secret_value()
+        return URL(node).path[1:] or "/", told
 
     # ------------------------------------------------------------ drain and stop
 

@@ -1,5 +1,6 @@
 """The fixtures: one real RabbitMQ for all tests, real services, plain AMQP connections."""
 
+import contextlib
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import urllib.request
 from base64 import b64encode
 
 import aio_pika
+import pika
 import pytest
 
 from control import loopback
@@ -67,6 +69,14 @@ class Broker:
         with urllib.request.urlopen(request, timeout=30) as response:
             text = response.read()
         return json.loads(text) if text else None
+
+    def waiting(self):
+        """How many requests wait. Asked over AMQP: the API's count is seconds old."""
+        with contextlib.closing(
+            pika.BlockingConnection(pika.URLParameters(self.url("admin")))
+        ) as connection:
+            asked = connection.channel().queue_declare("imagegen.requests", passive=True)
+        return asked.method.message_count
 
     def purge(self):
         for queue in ("imagegen.requests", "imagegen.expired", "imagegen.parking"):

@@ -24,5 +24,8 @@ async def test_a_forged_direct_reply_is_given_up(service, channel, reply_to):
     requester = await Requester(channel).start()
     await requester.publish(SMALL, reply_to=reply_to, message_id=f"forged-{len(reply_to)}")
     assert (await requester.ask(SMALL))["success"]
-    assert service.wait("settled", job_id=f"forged-{len(reply_to)}", reply="refused")
+    # From 4.0 on the broker takes it, and knows nobody to give it to.
+    known = service.health()["broker"]["version"].startswith("3.")
+    word = "refused" if known else "confirmed"
+    assert service.wait("settled", job_id=f"forged-{len(reply_to)}", reply=word)
     assert service.health()["broker"]["connected"]

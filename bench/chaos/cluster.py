@@ -34,15 +34,8 @@ class ClusterNode(ForgetfulNode):
             f"cluster_formation.classic_config.nodes.{number}": f"{name}@localhost"
             for number, name in enumerate(NAMES, 1)
         }
-        return (
-            super()._configuration()
-            | peers
-            | {
-                "cluster_formation.peer_discovery_backend": "classic_config",
-                "cluster_formation.randomized_startup_delay_range.min": "0",
-                "cluster_formation.randomized_startup_delay_range.max": "1",
-            }
-        )
+        backend = {"cluster_formation.peer_discovery_backend": "classic_config"}
+        return super()._configuration() | peers | backend
 
     @override
     def _write_files(self, topology: str) -> None:

@@ -82,7 +82,8 @@ def look(urls: str, role: Literal["consumer", "http"], max_reply_bytes: int) -> 
 def _knock(url: str) -> BrokerFound:
     """See whether somebody listens at a node's port."""
     parsed = make_url(url)
-    host, port = parsed.host or "localhost", parsed.port or 5672
+    usual = 5671 if parsed.scheme == "amqps" else 5672
+    host, port = parsed.host or "localhost", parsed.port or usual
     found = BrokerFound(f"{host}:{port}", parsed.user or "guest", parsed.path[1:] or "/")
     try:
         socket.create_connection((host, port), timeout=TCP_S).close()
