@@ -42,6 +42,10 @@ log = logger(__name__)
 BROKER_PATIENCE_S = 3.0
 """How long a request waits for a broker that is away: a blip is not told to the caller."""
 
+WORD_PATIENCE_S = 5.0
+"""How long a request that nobody waits for waits for the broker's word on it; then its caller is
+told of the doubt, and may send it again under its id."""
+
 _NEVER_ANSWERS = frozenset({"busy", "unavailable"})
 """Codes that the client gives by itself: no consumer has answered."""
 
@@ -54,6 +58,11 @@ _NOT_FOUND = Fault(
     "No job with this id is known here. One that came over AMQP is known once it was taken.",
 )
 _STOPPING = Fault(ErrorCode.UNAVAILABLE, "The service is stopping. Send it again in a while.")
+_DOUBT = Fault(
+    ErrorCode.UNAVAILABLE,
+    "The broker's word on it did not come: it may be drawn all the same. Sent again under this "
+    "Idempotency-Key it is drawn once.",
+)
 _CROWDED = Fault(ErrorCode.BUSY, "Too many callers wait already. Try again in a few seconds.")
 _NOT_OURS = Fault(
     ErrorCode.FORBIDDEN,
@@ -144,12 +153,15 @@ class Face:
             if ended is not None:
                 raise ProblemError(fault_from(ended), job_id=asked.job_id)
         try:
-            await self._client.send(
-                asked.request.prompt,
-                deadline_s=asked.deadline_s,
-                job_id=asked.job_id,
-                **asked.options,
-            )
+            async with asyncio.timeout(WORD_PATIENCE_S):
+                await self._client.send(
+                    asked.request.prompt,
+                    deadline_s=asked.deadline_s,
+                    job_id=asked.job_id,
+                    **asked.options,
+                )
+        except TimeoutError as error:
+            raise ProblemError(_DOUBT, job_id=asked.job_id) from error
         except ImageError as error:
             await self._undo(asked, known, error)
             raise self._problem(error, asked.job_id) from error
