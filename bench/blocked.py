@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import signal
 import socket
+import statistics
 import sys
 import tempfile
 import time
@@ -34,7 +35,7 @@ LOOK_EVERY_S = 1 / 20
 LEAD_S = 0.5
 """The looks begin before the block and go on after it, so that all of it is looked at."""
 BELOW_MS = 100.0
-"""Each look; from it on the bench fails."""
+"""Nineteen looks of twenty: the rest may be what else the machine does. From it on the bench fails."""
 
 Looks = dict[str, list[tuple[float, float]]]
 """By probe: when each look began, by the machine's monotonic clock in seconds, and how many
@@ -186,14 +187,18 @@ def measure() -> dict[str, Any]:
             node.kill()
 
 
+def _p95(looks: list[float]) -> float:
+    return round(statistics.quantiles(looks, n=20)[-1], 3)
+
+
 def missed(figures: dict[str, Any]) -> Iterator[str]:
     """Yield a sentence for each bar that was not reached."""
     for kind, probes in figures["blocks"].items():
         for path, looks in probes.items():
             if len(looks) < ROUNDS * BLOCK_S / LOOK_EVERY_S / 4:
                 yield f"{path} was looked at {len(looks)} times only while the loop {kind}"
-            elif max(looks) >= BELOW_MS:
-                yield f"{path} took {max(looks):.0f} ms while the loop {kind}"
+            elif _p95(looks) >= BELOW_MS:
+                yield f"{path} took {_p95(looks):.0f} ms while the loop {kind}"
     told = figures["past_the_limit"]
     if "stood still" not in told["said"]:
         yield f"/livez said of a loop past its limit: {told['said']}"
@@ -205,9 +210,9 @@ def main() -> int:
     figures = measure()
     print_table(
         f"Probes of a service whose event loop is blocked for {BLOCK_S:g} s, {ROUNDS} times, ms",
-        ("the loop", "probe", "median", "min", "max", "looks"),
+        ("the loop", "probe", "median", "min", "max", "95 %", "looks"),
         [
-            [kind, path, *spread(looks).values(), len(looks)]
+            [kind, path, *spread(looks).values(), _p95(looks), len(looks)]
             for kind, probes in figures["blocks"].items()
             for path, looks in probes.items()
         ],
