@@ -22,9 +22,11 @@ def paint(scenes: list[Scene], width: int, height: int, device: str = "cpu") -> 
     waiting = [strokes(scene, width / scale, height / scale)[::-1] for scene in scenes]
     while any(waiting):
         # Whatever most scenes wait for, so that few and large operations do it.
-        heads = Counter(left[-1].kind for left in waiting if left)
-        kind = heads.most_common(1)[0][0]
-        rows = [row for row, left in enumerate(waiting) if left and left[-1].kind == kind]
+        heads = Counter(left[-1].group(scale) for left in waiting if left)
+        group = heads.most_common(1)[0][0]
+        rows = [
+            row for row, left in enumerate(waiting) if left and left[-1].group(scale) == group
+        ]
         _apply(canvas, scale, rows, [waiting[row].pop() for row in rows])
     for name, style in STYLES.items():
         rows = [row for row, scene in enumerate(scenes) if scene.style == name]
@@ -60,10 +62,10 @@ def _apply(canvas: Tensor, scale: float, rows: list[int], drawn: list[Stroke]) -
         canvas[index] = torch.lerp(view.canvas, colour, cover.clamp(0, 1))
         return
     height, width = canvas.shape[-2:]
-    side = max(half for _, _, half in boxes) * 2 * scale
-    tall, wide = min(height, int(side) + 2), min(width, int(side) + 2)
-    left = _origins([x * scale - wide / 2 for x, _, _ in boxes], width - wide, device)
-    top = _origins([y * scale - tall / 2 for _, y, _ in boxes], height - tall, device)
+    _, wide, tall = drawn[0].group(scale)
+    wide, tall = min(width, wide), min(height, tall)
+    left = _origins([x * scale - wide / 2 for x, *_ in boxes], width - wide, device)
+    top = _origins([y * scale - tall / 2 for _, y, *_ in boxes], height - tall, device)
     columns = left[:, None, None] + torch.arange(wide, device=device)
     lines = top[:, None, None] + torch.arange(tall, device=device)[:, None]
     place = (index[:, None, None], slice(None), lines, columns)

@@ -69,10 +69,10 @@ def _outline(
         case "ring":
             half = radius * 0.17
             values = (x, y, radius - half, half, *colour)
-            return Stroke("ring", values, (x, y, radius + 0.01))
+            return Stroke("ring", values, (x, y, radius + 0.01, radius + 0.01))
         case "heart":
             values = (x, y, radius * 1.85, *colour)
-            return Stroke("heart", values, (x, y, radius * 1.25))
+            return Stroke("heart", values, (x, y, radius * 1.25, radius * 1.25))
         case _:
             cosine, sine = math.cos(turn) * radius, math.sin(turn) * radius
             return strokes.polygon(

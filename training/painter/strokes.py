@@ -1,5 +1,6 @@
 """One stroke of a picture, and the kinds of strokes there are."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,8 +47,18 @@ class Stroke:
 
     kind: str
     values: tuple[float, ...]
-    box: tuple[float, float, float] | None = None
-    """Middle x and y and half the side of a square, or None: anywhere."""
+    box: tuple[float, float, float, float] | None = None
+    """Middle x and y, half the width and half the height; None: anywhere."""
+
+    def group(self, scale: float) -> tuple[str, int, int]:
+        """Return what strokes that may be painted together have in common.
+
+        The kind, and how many pixels wide and high they are, rounded up to a power of two; 0 for
+        the whole picture.
+        """
+        if self.box is None:
+            return self.kind, 0, 0
+        return self.kind, _power(2 * self.box[2] * scale), _power(2 * self.box[3] * scale)
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ def polygon(points: list[tuple[float, float]], colour: Rgb) -> Stroke:
 
 def ellipse(x: float, y: float, across: float, down: float, colour: Rgb) -> Stroke:
     """An ellipse with its two radii."""
-    return Stroke("ellipse", (x, y, across, down, *colour), (x, y, max(across, down) + 0.01))
+    return Stroke("ellipse", (x, y, across, down, *colour), (x, y, across + 0.01, down + 0.01))
 
 
 def line(start: tuple[float, float], end: tuple[float, float], width: float, colour: Rgb) -> Stroke:
@@ -85,7 +96,14 @@ def line(start: tuple[float, float], end: tuple[float, float], width: float, col
     return Stroke("line", (*start, *end, width / 2, *colour), _around([start, end], width))
 
 
-def _around(points: list[tuple[float, float]], margin: float) -> tuple[float, float, float]:
+def _around(
+    points: list[tuple[float, float]], margin: float
+) -> tuple[float, float, float, float]:
     xs, ys = [x for x, _ in points], [y for _, y in points]
-    half = max(max(xs) - min(xs), max(ys) - min(ys)) / 2
-    return (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2, half + margin
+    left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
+    half_width, half_height = (right - left) / 2 + margin, (bottom - top) / 2 + margin
+    return (left + right) / 2, (top + bottom) / 2, half_width, half_height
+
+
+def _power(pixels: float) -> int:
+    return 1 << max(3, math.ceil(math.log2(pixels + 2)))
