@@ -14,7 +14,9 @@ def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(prog="training", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--preset", choices=sorted(NAMED), help="settings; of the device if none")
+    parser.add_argument(
+        "--preset", choices=sorted(NAMED), help="settings; of the device if none"
+    )
     parser.add_argument("--minutes", type=float, default=480.0, help="in all, over all runs")
     parser.add_argument("--steps", type=int, help="of each learning phase, instead of minutes")
     parser.add_argument("--seed", type=int, default=7)

@@ -22,13 +22,18 @@ from training.words import (
 
 _IDLE = 0.15
 _UNKNOWN = 0.08
+_BEFORE = ("at ", "in ", "on ", "by ", "under ")
 _ON_WATER = ("boat",)
 _ON_LAND = ("house", "tree", "lighthouse")
 
 
 def caption(scene: Scene, rng: random.Random, *, plain: bool = False) -> str:
     """Say a scene. `plain` adds no words without an effect, as the evaluation wants it."""
-    said = rng.choice(STYLE_WORDS[scene.style]).format(_said(scene, rng))
+    said = _said(scene, rng)
+    ways = STYLE_WORDS[scene.style]
+    if said.startswith(_BEFORE):  # "a picture of in the evening, the sea" is no English
+        ways = tuple(way for way in ways if way.startswith("{}"))
+    said = rng.choice(ways).format(said)
     if plain:
         return said
     if rng.random() < _IDLE:
@@ -96,11 +101,17 @@ def _landscape(scene: Landscape, rng: random.Random) -> str:
     if not things:
         return said
     listed = _joined([rng.choice(OBJECT_WORDS[thing]) for thing in things])
-    return f"{listed} over {said}" if _high(things) and rng.random() < 0.3 else f"{said} with {listed}"
+    return (
+        f"{listed} over {said}"
+        if _high(things) and rng.random() < 0.3
+        else f"{said} with {listed}"
+    )
 
 
 def _high(things: list[str]) -> bool:
-    return all(thing in {"sun", "moon", "stars", "clouds", "birds", "balloon"} for thing in things)
+    return all(
+        thing in {"sun", "moon", "stars", "clouds", "birds", "balloon"} for thing in things
+    )
 
 
 def _land_and_sky(scene: Landscape, rng: random.Random) -> str:
@@ -128,7 +139,11 @@ def _still(scene: Still, rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.75:
         return f"{shapes} on {background} background"
-    return f"{shapes} on {background[2:].strip()}" if kind < 0.9 else f"on {background} background, {shapes}"
+    return (
+        f"{shapes} on {background[2:].strip()}"
+        if kind < 0.9
+        else f"on {background} background, {shapes}"
+    )
 
 
 def _alike(scene: Still, rng: random.Random) -> str:

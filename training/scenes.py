@@ -98,7 +98,9 @@ def held_out(scene: Scene) -> bool:
 def draw_scene(rng: random.Random, *, kept: bool = False) -> Scene:
     """Draw a scene by lot: one of training, or (`kept`) one that training never sees."""
     while True:
-        chosen = rng.choices((_landscape, _one, _two, _several, _pattern), (50, 20, 9, 14, 7))[0]
+        chosen = rng.choices((_landscape, _one, _two, _several, _pattern), (50, 20, 9, 14, 7))[
+            0
+        ]
         scene = chosen(rng)
         if held_out(scene) == kept:
             return scene

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from training.learning.chance import number
 from training.learning.settings import Settings
-from training.learning.sheets import save_picture, sheet
 from training.learning.shards import noise_like
+from training.learning.sheets import save_picture, sheet
 from training.model.codec import Normalised, decibels, loss_of, make_codec
 from training.painter.paint import paint
 from training.scenes import draw_scene
@@ -57,7 +57,7 @@ class CodecLearner:
         """Crops of scenes painted at one of several sizes, by the step's own chance."""
         codec, seed = self._settings.codec, self._settings.seed
         side = codec.crop if part < _LATE else codec.late_crop
-        rng = random.Random(number(seed, "codec", step))  # noqa: S311 - pictures, no secrets
+        rng = random.Random(number(seed, "codec", step))
         size = side * rng.choice((1, 2, 2, 3))
         scenes = [draw_scene(rng) for _ in range(max(1, codec.batch // _CROPS_OF_SCENE))]
         pictures = paint(scenes, size, size, self._settings.device)
@@ -86,7 +86,7 @@ class CodecLearner:
         save_picture(path, sheet(torch.cat([wanted, drawn]) / 2 + 0.5, 6))
 
     def _shown(self, count: int, side: int) -> tuple[Tensor, Tensor]:
-        rng = random.Random(number(self._settings.seed, "shown"))  # noqa: S311 - pictures, no secrets
+        rng = random.Random(number(self._settings.seed, "shown"))
         scenes = [draw_scene(rng, kept=True) for _ in range(count)]
         self.encoder.eval()
         wanted, drawn = [], []

@@ -101,8 +101,15 @@ class _Bar:
         bar = "█" * done + "░" * (24 - done)
         ending = "" if terminal else "\n"
         start = "\r" if terminal else ""
-        print(f"{start}{self._name:9} {bar} {part:6.1%}  step {steps}  {told}", end=ending, flush=True)
+        print(
+            f"{start}{self._name:9} {bar} {part:6.1%}  step {steps}  {told}",
+            end=ending,
+            flush=True,
+        )
 
     def end(self, steps: int, seconds: float) -> None:
         start = "\r" if sys.stdout.isatty() else ""
-        print(f"{start}{self._name:9} done: {steps} steps in {seconds:.0f} s".ljust(100), flush=True)
+        print(
+            f"{start}{self._name:9} done: {steps} steps in {seconds:.0f} s".ljust(100),
+            flush=True,
+        )

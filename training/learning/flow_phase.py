@@ -1,6 +1,7 @@
 """The transformer's phases: the flow from noise to picture, then the same in eight steps."""
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,11 @@ class FlowLearner:
         chance = torch.Generator().manual_seed(number(self.settings.seed, "drawn"))
         latents = torch.randn(shape, generator=chance).to(device)
         sigmas = schedule(steps).tolist()
-        for now, after in zip(sigmas, sigmas[1:], strict=False):
+        for now, after in itertools.pairwise(sigmas):
             time = torch.full((len(ids),), 1 - now, device=device)
-            latents = latents + (now - after) * self.average(latents, time, ids, self.known(ids))
+            latents = latents + (now - after) * self.average(
+                latents, time, ids, self.known(ids)
+            )
         return latents
 
 

@@ -59,4 +59,4 @@ class Pair:
 def follow(average: nn.Module, model: nn.Module, steps: int, longest: float = 0.998) -> None:
     """Move the average of the weights a little towards the model."""
     weight = 1 - min(longest, (1 + steps) / (10 + steps))
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)  # noqa: SLF001 - as torch's own EMA does
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)

@@ -71,7 +71,7 @@ def _paint(one: Run) -> None:
     """The tokenizer from captions of training scenes, and a sheet of the painter's pictures."""
     if (one.folder / "tokenizer" / "tokenizer_config.json").is_file():
         return
-    rng = random.Random(number(one.settings.seed, "captions"))  # noqa: S311 - pictures, no secrets
+    rng = random.Random(number(one.settings.seed, "captions"))
     said = (caption(draw_scene(rng), rng) for _ in range(_CAPTIONS))
     tokenizer = make_tokenizer(said, one.settings.sizes)
     tokenizer.save_pretrained(one.folder / "tokenizer")
@@ -81,9 +81,7 @@ def _paint(one: Run) -> None:
 
 def _codec(one: Run) -> None:
     learner = CodecLearner(one.settings)
-    one.seconds["codec"] = learn(
-        "codec", learner, one.folder, one.budget("codec"), one.rhythm
-    )
+    one.seconds["codec"] = learn("codec", learner, one.folder, one.budget("codec"), one.rhythm)
     if not (one.folder / "codec.json").is_file():
         keeping.save_json(one.folder / "codec.json", learner.fidelity(2 if one.steps else 24))
 
@@ -109,7 +107,9 @@ def _shards(one: Run) -> Shards:
 
 def _finished_codec(one: Run) -> CodecLearner:
     learner = CodecLearner(one.settings)
-    learner.restore(keeping.load(one.folder / "codec.checkpoint", one.settings.device)["learner"])
+    learner.restore(
+        keeping.load(one.folder / "codec.checkpoint", one.settings.device)["learner"]
+    )
     return learner
 
 
@@ -172,7 +172,11 @@ def _export(one: Run) -> None:
 
 
 def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    return (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{torch.get_num_threads()} threads"
+    )
 
 
 PHASES: dict[str, Callable[[Run], None]] = {

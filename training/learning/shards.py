@@ -61,7 +61,7 @@ class Shards:
     def batch(self, phase: str, step: int, part: float, ready: int | None = None) -> Batch:
         """Return the batch of a step. `ready` is how many shards `fill` made, where it did."""
         settings = self._settings
-        rng = random.Random(number(settings.seed, phase, step, "batch"))  # noqa: S311 - pictures, no secrets
+        rng = random.Random(number(settings.seed, phase, step, "batch"))
         weights = [canvas.weight(part) for canvas in settings.canvases]
         chosen = rng.choices(range(len(weights)), weights)[0]
         names = self._window(chosen, step, ready)
@@ -124,8 +124,10 @@ class Shards:
     def _made(self, canvas_index: int, index: int) -> dict[str, Tensor]:
         settings, canvas = self._settings, self._settings.canvases[canvas_index]
         device, filler = settings.device, self._tokenizer.pad_token_id
-        rng = random.Random(number(settings.seed, "shard", canvas_index, index))  # noqa: S311 - pictures, no secrets
-        scenes = [draw_scene(rng) for _ in range(max(2, settings.shards.pixels // canvas.pixels))]
+        rng = random.Random(number(settings.seed, "shard", canvas_index, index))
+        scenes = [
+            draw_scene(rng) for _ in range(max(2, settings.shards.pixels // canvas.pixels))
+        ]
         most = max(1, _PAINTED_AT_ONCE * (1 if device == "cpu" else 8) // canvas.pixels)
         latents = []
         for start in range(0, len(scenes), most):

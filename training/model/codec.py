@@ -80,22 +80,28 @@ def _smoothing(convolution: nn.Conv2d) -> None:
     kernel = torch.tensor([0.25, 0.5, 0.25])
     if convolution.stride[0] == 2:
         kernel = torch.tensor([0.5, 0.5, 0.0])
-    assert convolution.bias is not None
-    convolution.bias.zero_()
+    bias = _bias(convolution)
+    bias.zero_()
     convolution.weight[:_PAIRS] = 0
     for channel in range(_PAIRS):
         convolution.weight[channel, channel] = kernel[:, None] * kernel[None]
 
 
+def _bias(convolution: nn.Conv2d) -> Tensor:
+    if convolution.bias is None:
+        raise ValueError("A convolution of the codec has no bias.")
+    return convolution.bias
+
+
 def _paired(convolution: nn.Conv2d) -> None:
     """Three channels in → six of opposite signs out, and two constant ones for the norm."""
-    assert convolution.bias is not None
+    bias = _bias(convolution)
     convolution.weight[:_PAIRS] = 0
-    convolution.bias[:_PAIRS] = 0
+    bias[:_PAIRS] = 0
     for colour in range(3):
         convolution.weight[2 * colour, colour, 1, 1] = 1
         convolution.weight[2 * colour + 1, colour, 1, 1] = -1
-    convolution.bias[6], convolution.bias[7] = 2.0, -2.0
+    bias[6], bias[7] = 2.0, -2.0
 
 
 def _unpaired(convolution: nn.Conv2d, gain: float) -> None:

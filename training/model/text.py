@@ -15,8 +15,7 @@ MULTIPLE = 32
 """The transformer pads a caption to a multiple of it."""
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _TEMPLATE = (
-    "{% for message in messages %}{{ message['content'] | lower | trim }}{% endfor %}"
-    "<|im_end|>"
+    "{% for message in messages %}{{ message['content'] | lower | trim }}{% endfor %}<|im_end|>"
 )
 """Lower case, and nothing round it: a model this small has no weights to spare for a template."""
 

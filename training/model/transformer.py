@@ -44,7 +44,9 @@ def velocity(model: Any, latents: Tensor, time: Tensor, text: Tensor, known: Ten
     length - 32, as the stock forward pads no further than that. Out: x0 - noise, as `latents`.
     """
     if text.shape[1] % MULTIPLE:
-        raise ValueError(f"Captions are padded to a multiple of {MULTIPLE}, not {text.shape[1]}.")
+        raise ValueError(
+            f"Captions are padded to a multiple of {MULTIPLE}, not {text.shape[1]}."
+        )
     height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
     lighting = model.t_embedder(time * model.t_scale).type_as(latents)
     picture = model.all_x_embedder["2-1"](patches(latents))
@@ -69,7 +71,7 @@ def velocity(model: Any, latents: Tensor, time: Tensor, text: Tensor, known: Ten
 
 
 def patches(latents: Tensor) -> Tensor:
-    """n x c x 2h x 2w → n x hw x 4c, channels last within a patch."""
+    """N x c x 2h x 2w → n x hw x 4c, channels last within a patch."""
     count, channels, height, width = latents.shape
     split = latents.view(count, channels, height // 2, 2, width // 2, 2)
     return split.permute(0, 2, 4, 3, 5, 1).reshape(count, height * width // 4, 4 * channels)

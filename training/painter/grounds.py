@@ -15,7 +15,9 @@ def ridge_height(x: Tensor, values: tuple[Tensor, ...]) -> Tensor:
     for octave in range(5):
         place = x * frequency * 2.03**octave + 7.1 * noise(seed * 0 + octave, seed)
         peak = 1 - (2 * (place - place.floor()) - 1).abs()
-        height = height + part * torch.lerp(smooth_noise(place * 1.5, seed + octave), peak, sharpness)
+        height = height + part * torch.lerp(
+            smooth_noise(place * 1.5, seed + octave), peak, sharpness
+        )
         weight = weight + part
         part = part * roughness
     return height / weight
@@ -32,8 +34,10 @@ def ridge(view: View, values: tuple[Tensor, ...]) -> Paint:
     top = foot - height * rise
     depth = ((view.y - top) / height.clamp(min=1e-3)).clamp(0, 1)
     colour = torch.lerp(crest, low, depth)
-    ragged = snow + 0.12 * smooth_noise(view.x * 26, values[5]) + 0.05 * noise_2d(
-        view.x * 60, view.y * 40, values[5]
+    ragged = (
+        snow
+        + 0.12 * smooth_noise(view.x * 26, values[5])
+        + 0.05 * noise_2d(view.x * 60, view.y * 40, values[5])
     )
     white = step(-0.01, 0.03, (foot - view.y) / height.clamp(min=1e-3) - ragged)
     lit = torch.lerp(colour, torch.full_like(crest, 0.97), 0.35)
@@ -138,7 +142,9 @@ def flowers(view: View, values: tuple[Tensor, ...]) -> Paint:
     centre_y = top + (end - top) * (middle * middle - 0.05)
     centre_x = (column + 0.3 + 0.4 * chance - 3.7 * noise(row, seed)) * size
     away = ((view.x - centre_x) ** 2 + (view.y - centre_y) ** 2).sqrt() - size * 0.24
-    return rgb(values[3:6]), torch.where((chance < 0.55) & (view.y > top), view.cover(away), 0.0)
+    return rgb(values[3:6]), torch.where(
+        (chance < 0.55) & (view.y > top), view.cover(away), 0.0
+    )
 
 
 def stripes(view: View, values: tuple[Tensor, ...]) -> Paint:

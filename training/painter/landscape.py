@@ -64,7 +64,9 @@ def _sky(view: View) -> list[Stroke]:
         cells, part = (19.0, 0.5) if many else (15.0, 0.16)
         painted.append(Stroke("stars", (paper.seed(), horizon, cells, part)))
     if view.lamp is not None:
-        painted += _sun(view, view.lamp) if view.scene.sky != "night" else _moon(view, view.lamp)
+        painted += (
+            _sun(view, view.lamp) if view.scene.sky != "night" else _moon(view, view.lamp)
+        )
     if view.has("clouds"):
         painted += _clouds(view)
     if view.scene.sky == "storm":
@@ -158,7 +160,9 @@ def _falling(view: View) -> list[Stroke]:
 # -------------------------------------------------------------------- the lands
 
 
-def _ridge(view: View, foot: float, height: float, shape: tuple[float, float, float], *colours: Rgb) -> Stroke:
+def _ridge(
+    view: View, foot: float, height: float, shape: tuple[float, float, float], *colours: Rgb
+) -> Stroke:
     """A ridge: `shape` is frequency, roughness, sharpness; colours of crest and foot."""
     return Stroke(
         "ridge",
@@ -174,20 +178,46 @@ def _mountains(view: View) -> list[Stroke]:
         Stroke(
             "ridge",
             (
-                *(horizon + 0.03, paper.between(0.38, 0.46), paper.between(1.1, 1.7), 0.46, 1.0),
+                *(
+                    horizon + 0.03,
+                    paper.between(0.38, 0.46),
+                    paper.between(1.1, 1.7),
+                    0.46,
+                    1.0,
+                ),
                 *(paper.seed(), snow, *far, *mix(far, light.haze, 0.55)),
             ),
         ),
-        _ridge(view, horizon + 0.06, 0.25, (paper.between(1.5, 2.2), 0.48, 1.0), near, mix(near, light.haze, 0.35)),
+        _ridge(
+            view,
+            horizon + 0.06,
+            0.25,
+            (paper.between(1.5, 2.2), 0.48, 1.0),
+            near,
+            mix(near, light.haze, 0.35),
+        ),
     ]
     grass, dark = light.on((0.26, 0.46, 0.22)), light.on((0.16, 0.30, 0.15))
     if view.has("house") or view.has("tree") or paper.chance.random() < 0.5:
-        painted.append(_ridge(view, horizon + 0.13, 0.12, (0.8, 0.4, 0.0), mix(grass, light.haze, 0.2), grass))
+        painted.append(
+            _ridge(
+                view, horizon + 0.13, 0.12, (0.8, 0.4, 0.0), mix(grass, light.haze, 0.2), grass
+            )
+        )
         painted.append(_ridge(view, horizon + 0.28, 0.10, (0.7, 0.4, 0.0), grass, dark))
         return painted
     painted.append(_water(view, horizon + 0.05))
     painted += _glitter(view, horizon + 0.05, 0.05)
-    painted.append(_ridge(view, paper.height + 0.01, 0.13, (0.9, 0.4, 0.0), dark, mix(dark, (0.0, 0.0, 0.0), 0.4)))
+    painted.append(
+        _ridge(
+            view,
+            paper.height + 0.01,
+            0.13,
+            (0.9, 0.4, 0.0),
+            dark,
+            mix(dark, (0.0, 0.0, 0.0), 0.4),
+        )
+    )
     return painted
 
 
@@ -239,20 +269,35 @@ def _meadow(view: View) -> list[Stroke]:
         crest = light.on(green, 0.28 - 0.14 * index)
         foot = horizon + deep * (0.1, 0.34, 0.66)[index]
         shape = (paper.between(0.5, 0.9), 0.3, 0.0)
-        painted.append(_ridge(view, foot, 0.12, shape, crest, mix(crest, light.on((0.1, 0.3, 0.08)), 0.3)))
+        painted.append(
+            _ridge(view, foot, 0.12, shape, crest, mix(crest, light.on((0.1, 0.3, 0.08)), 0.3))
+        )
     bloom = paper.chance.choice(
-        [(0.92, 0.20, 0.20), (0.99, 0.86, 0.25), (0.97, 0.60, 0.78), (0.98, 0.97, 0.94), (0.62, 0.36, 0.80)]
+        [
+            (0.92, 0.20, 0.20),
+            (0.99, 0.86, 0.25),
+            (0.97, 0.60, 0.78),
+            (0.98, 0.97, 0.94),
+            (0.62, 0.36, 0.80),
+        ]
     )
     if light.white == 0.0:
         start = horizon + deep * 0.62
-        painted.append(Stroke("flowers", (start, paper.height, paper.seed(), *mix(light.on(bloom), bloom, 0.15))))
+        painted.append(
+            Stroke(
+                "flowers",
+                (start, paper.height, paper.seed(), *mix(light.on(bloom), bloom, 0.15)),
+            )
+        )
     return painted
 
 
 def _forest(view: View) -> list[Stroke]:
     paper, light, horizon, deep = view.paper, view.light, view.horizon, view.deep
     floor = light.on((0.20, 0.36, 0.18))
-    painted = [_ridge(view, horizon + 0.04, 0.08, (0.8, 0.4, 0.0), mix(floor, light.haze, 0.4), floor)]
+    painted = [
+        _ridge(view, horizon + 0.04, 0.08, (0.8, 0.4, 0.0), mix(floor, light.haze, 0.4), floor)
+    ]
     rows = ((0.04, 0.2, 0.05, 0.5), (0.3, 0.32, 0.085, 0.22), (0.86, 0.5, 0.15, 0.0))
     for part, height, apart, away in rows:
         if view.has("house") and away == 0.0:
@@ -271,7 +316,15 @@ def _city(view: View) -> list[Stroke]:
     for wide, height, away in ((0.055, 0.34, 0.55), (0.085, 0.36, 0.18)):
         stone = light.on((0.40, 0.44, 0.54), away)
         shown = lit * (0.45 if away > 0.3 else 1.0)
-        values = (horizon + 0.05, height, wide, paper.seed(), shown, *stone, *mix(pane, stone, away * 0.7))
+        values = (
+            horizon + 0.05,
+            height,
+            wide,
+            paper.seed(),
+            shown,
+            *stone,
+            *mix(pane, stone, away * 0.7),
+        )
         painted.append(Stroke("skyline", values))
     return [*painted, _water(view, horizon + 0.05), *_glitter(view, horizon + 0.05, 0.05)]
 

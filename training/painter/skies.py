@@ -8,7 +8,7 @@ from training.painter.view import Paint, View, noise, noise_2d, rgb, step
 
 def plain(view: View, values: tuple[Tensor, ...]) -> Paint:
     """Values: red, green, blue."""
-    return rgb(values[:3]), torch.ones_like(values[0])
+    return rgb(values[:3]), torch.ones_like(values[0] + view.y[:1, :, :1, :1])
 
 
 def gradient(view: View, values: tuple[Tensor, ...]) -> Paint:
@@ -100,6 +100,8 @@ def beam(view: View, values: tuple[Tensor, ...]) -> Paint:
     """Values: x, y, direction (-1 or 1), reach, strength, red, green, blue: a cone of light."""
     x, y, direction, reach, strength = values[:5]
     along = (view.x - x) * direction / reach
-    aside = (view.y - y + 0.12 * along * reach).abs() / (0.012 + 0.16 * along.clamp(min=0) * reach)
+    aside = (view.y - y + 0.12 * along * reach).abs() / (
+        0.012 + 0.16 * along.clamp(min=0) * reach
+    )
     fade = torch.where(along > 0, step(1.0, 0.0, along), 0.0)
     return rgb(values[5:8]), strength * fade * step(1.0, 0.4, aside)

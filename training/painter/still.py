@@ -98,7 +98,14 @@ _CORNERS: dict[str, list[tuple[float, float]]] = {
     ],
     "cross": [
         *[(-_ARM, -1.0), (_ARM, -1.0), (_ARM, -_ARM), (1.0, -_ARM), (1.0, _ARM), (_ARM, _ARM)],
-        *[(_ARM, 1.0), (-_ARM, 1.0), (-_ARM, _ARM), (-1.0, _ARM), (-1.0, -_ARM), (-_ARM, -_ARM)],
+        *[
+            (_ARM, 1.0),
+            (-_ARM, 1.0),
+            (-_ARM, _ARM),
+            (-1.0, _ARM),
+            (-1.0, -_ARM),
+            (-_ARM, -_ARM),
+        ],
     ],
 }
 """In radii from the middle, y downwards."""

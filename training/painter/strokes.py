@@ -91,7 +91,9 @@ def ellipse(x: float, y: float, across: float, down: float, colour: Rgb) -> Stro
     return Stroke("ellipse", (x, y, across, down, *colour), (x, y, across + 0.01, down + 0.01))
 
 
-def line(start: tuple[float, float], end: tuple[float, float], width: float, colour: Rgb) -> Stroke:
+def line(
+    start: tuple[float, float], end: tuple[float, float], width: float, colour: Rgb
+) -> Stroke:
     """A line with round ends."""
     return Stroke("line", (*start, *end, width / 2, *colour), _around([start, end], width))
 

@@ -56,7 +56,9 @@ def tree(spot: Spot, paper: Paper) -> list[Stroke]:
         painted.append(ellipse(*place, radius * spot.size, radius * spot.size * 0.92, leaf))
     for across, up, radius in puffs[:2]:
         (place,) = spot.at((across - 0.12, up + 0.12))
-        painted.append(ellipse(*place, radius * spot.size * 0.6, radius * spot.size * 0.5, bright))
+        painted.append(
+            ellipse(*place, radius * spot.size * 0.6, radius * spot.size * 0.5, bright)
+        )
     return painted
 
 
@@ -140,9 +142,12 @@ def bridge(y: float, light: Light, paper: Paper) -> list[Stroke]:
     span = towers[1] - towers[0]
     painted = [line((0.0, y), (paper.width, y), 0.020, steel)]
     for x in towers:
-        for side in (-0.016, 0.016):
-            painted.append(line((x + side, y + 0.085), (x + side, y - tall), thick, steel))
-        painted.append(line((x - 0.016, y - tall * 0.6), (x + 0.016, y - tall * 0.6), thick, steel))
+        low, high = y + 0.085, y - tall
+        painted += [
+            line((x + side, low), (x + side, high), thick, steel) for side in (-0.016, 0.016)
+        ]
+        middle = y - tall * 0.6
+        painted.append(line((x - 0.016, middle), (x + 0.016, middle), thick, steel))
     pieces = 12
     for part in range(pieces):
         start, end = part / pieces, (part + 1) / pieces
@@ -150,7 +155,10 @@ def bridge(y: float, light: Light, paper: Paper) -> list[Stroke]:
             (towers[0] + span * u, y - 0.03 - (tall - 0.03) * (2 * u - 1) ** 2)
             for u in (start, end)
         ]
-        painted += [line(ends[0], ends[1], 0.008, steel), line(ends[1], (ends[1][0], y), 0.004, steel)]
+        painted += [
+            line(ends[0], ends[1], 0.008, steel),
+            line(ends[1], (ends[1][0], y), 0.004, steel),
+        ]
     painted += [
         line((0.0, y - 0.02), (towers[0], y - tall), 0.008, steel),
         line((towers[1], y - tall), (paper.width, y - 0.02), 0.008, steel),
