@@ -5,8 +5,11 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.learning.chance import generator, number
 from training.learning.optimizers import Pair, follow, rate
@@ -42,6 +45,7 @@ class Drawer(nn.Module):
         self.encoder = make_encoder(vocabulary, settings.sizes)
         self.transformer = make_transformer(settings.sizes)
 
+    @override
     def forward(self, latents: Tensor, time: Tensor, ids: Tensor, known: Tensor) -> Tensor:
         """Return x0 - noise of latents at 1 - sigma = `time`, told by the captions' tokens."""
         text = encode(self.encoder, ids)
@@ -98,7 +102,7 @@ class FlowLearner:
         sigma = self._levels(len(clean), step)
         mixed = torch.lerp(clean, noise, sigma[:, None, None, None])
         found = self.model(mixed, 1 - sigma, batch.ids, self.known(batch.ids))
-        return (found - (clean - noise)).pow(2).mean()
+        return functional.mse_loss(found, clean - noise)
 
     def _levels(self, count: int, step: int) -> Tensor:
         device = self.settings.device
@@ -109,7 +113,8 @@ class FlowLearner:
 
     def known(self, ids: Tensor) -> Tensor:
         """Return what is caption and not filler."""
-        return ids != self.tokenizer.pad_token_id
+        filler: int = self.tokenizer.pad_token_id
+        return ids.ne(filler)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -176,6 +181,7 @@ class FewStepLearner(FlowLearner):
             each.load_state_dict(flow["average"])
         self.pair = self._optimizers(self.settings.flow.few_rate)
 
+    @override
     def loss(self, batch: Batch, step: int) -> Tensor:
         clean = batch.latents
         noise = noise_like(clean, self.settings.seed, self.phase, step)
@@ -188,7 +194,7 @@ class FewStepLearner(FlowLearner):
             end = self._taught(start, (now, after), batch.ids)
         wanted = (end - start) / (now - after)[:, None, None, None]
         found = self.model(start, 1 - now, batch.ids, self.known(batch.ids))
-        return (found - wanted).pow(2).mean()
+        return functional.mse_loss(found, wanted)
 
     def _taught(self, latents: Tensor, levels: tuple[Tensor, Tensor], ids: Tensor) -> Tensor:
         """Go from one level to the other in the teacher's small steps."""
@@ -210,9 +216,11 @@ class FewStepLearner(FlowLearner):
         untold = self.teacher(latents, time, empty, self.known(empty))
         return torch.lerp(untold, told, guidance)
 
+    @override
     def state(self) -> dict[str, Any]:
         return {**super().state(), "teacher": self.teacher.state_dict()}
 
+    @override
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.teacher.load_state_dict(state["teacher"])

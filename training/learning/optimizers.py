@@ -22,7 +22,8 @@ class Pair:
     def __init__(
         self, named: Iterable[tuple[str, nn.Parameter]], matrix_rate: float, other_rate: float
     ) -> None:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in named:
             inner = "layers." in name or "refiner." in name
             wanted = inner and parameter.ndim == 2 and "adaLN" not in name

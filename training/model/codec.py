@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from typing_extensions import override
+
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
@@ -138,6 +140,7 @@ class Normalised(nn.Module):
         self.encoder = encoder
         self.norm = nn.BatchNorm2d(LATENTS, affine=False, momentum=0.02)
 
+    @override
     def forward(self, pictures: Tensor) -> Tensor:
         """Return n x 16 x h/16 x w/16 of pictures n x 3 x h x w, -1..1."""
         latents: Tensor = self.norm(self.encoder(pictures)[:, :LATENTS])

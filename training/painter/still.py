@@ -68,8 +68,8 @@ def _outline(
             return strokes.ellipse(x, y, radius, radius, colour)
         case "ring":
             half = radius * 0.17
-            values = (x, y, radius - half, half, *colour)
-            return Stroke("ring", values, (x, y, radius + 0.01, radius + 0.01))
+            line = (x, y, radius - half, half, *colour)
+            return Stroke("ring", line, (x, y, radius + 0.01, radius + 0.01))
         case "heart":
             values = (x, y, radius * 1.85, *colour)
             return Stroke("heart", values, (x, y, radius * 1.25, radius * 1.25))
