@@ -5,11 +5,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from training.learning.chance import generator, number
 from training.learning.optimizers import Pair, follow, rate

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from typing_extensions import override
-
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from training.model.sizes import LATENTS, Sizes
 
