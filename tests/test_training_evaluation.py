@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.training_runs import one_thread
+
 _SIDE = 128
 
 
@@ -11,9 +13,9 @@ def judged():
     from training.evaluation.held import questions
     from training.evaluation.readers import learn_readers, painted
 
-    held = questions(90)
+    held = questions(60)
     return (
-        learn_readers(shapes=480, landscapes=360),
+        learn_readers(shapes=320, landscapes=240),
         held,
         painted([q.scene for q in held], _SIDE),
     )

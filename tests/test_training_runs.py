@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from tests.training_runs import STEPS, finish, start
+from tests.training_runs import STEPS, finish, one_thread, start
 
 _PARTS = ("codec", "flow", "few-step")
 
@@ -45,11 +45,11 @@ def test_the_codec_goes_on_where_it_was():
     from training.learning.codec_phase import CodecLearner
     from training.learning.settings import PROOF
 
-    torch.set_num_threads(1)
     one, other = CodecLearner(PROOF), CodecLearner(PROOF)
-    one.step(0, 0.0)
-    other.restore(copy.deepcopy(one.state()))
-    assert one.step(1, 0.5) == other.step(1, 0.5)
+    with one_thread():
+        one.step(0, 0.0)
+        other.restore(copy.deepcopy(one.state()))
+        assert one.step(1, 0.5) == other.step(1, 0.5)
     for weights, same in zip(_tensors(one.state()), _tensors(other.state()), strict=True):
         assert torch.equal(weights, same)
 

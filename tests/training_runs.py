@@ -1,5 +1,6 @@
 """What the tests of the training share: a run of a few steps, here or in a process of its own."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -26,16 +27,23 @@ def start(folder):
     )
 
 
-def finish(folder):
-    """Run, or go on, to the end in this process, which has the imports behind it already."""
+@contextlib.contextmanager
+def one_thread():
+    """Sums in one order, and no waiting of many small steps for a thread of a busy machine."""
     import torch
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def finish(folder):
+    """Run, or go on, to the end in this process, which has the imports behind it already."""
     from training.learning.run import Run, run
     from training.learning.settings import PROOF
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the process of its own: sums in one order
-    try:
+    with one_thread():
         run(Run(PROOF, folder, 480.0, STEPS))
-    finally:
-        torch.set_num_threads(threads)

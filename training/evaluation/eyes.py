@@ -1,12 +1,16 @@
 """Eyes: pixels → background, and the shapes on it with their colour, place and outline."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from training.words import COLOURS
+
+Run = tuple[int, int, int]
+"""A row, and the columns of it from the first to before the last."""
 
 SIDE = 128
 """Pixels of the shorter side of the copy that is looked at."""
@@ -91,16 +95,36 @@ def shapes(picture: Tensor) -> list[Seen]:
 
 
 def components(mask: Tensor) -> list[Tensor]:
-    """Return the connected parts of a mask h x w, each as a mask."""
-    height, width = mask.shape
-    numbers = torch.arange(1.0, height * width + 1).view(1, 1, height, width) * mask
-    while True:
-        spread = functional.max_pool2d(numbers, 3, 1, 1) * mask
-        if torch.equal(spread, numbers):
-            break
-        numbers = spread
-    flat = numbers[0, 0]
-    return [flat == label for label in set(flat[mask].tolist())]
+    """Return the connected parts of a mask h x w, each as a mask; corners connect."""
+    parts: list[set[Run]] = []
+    for row, line in enumerate(mask.tolist()):
+        for run in _runs(row, line):
+            touching = [part for part in parts if any(_touch(run, other) for other in part)]
+            parts = [part for part in parts if part not in touching]
+            parts.append({run}.union(*touching))
+    found = []
+    for part in parts:
+        whole = torch.zeros_like(mask)
+        for row, start, end in part:
+            whole[row, start:end] = True
+        found.append(whole)
+    return found
+
+
+def _runs(row: int, line: list[bool]) -> list[Run]:
+    """Return what is true without a gap: row, first column, column after the last."""
+    edges = [
+        column
+        for column, (before, here) in enumerate(pairwise([False, *line, False]))
+        if before != here
+    ]
+    return [(row, start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _touch(run: Run, other: Run) -> bool:
+    row, start, end = run
+    above, left, right = other
+    return above == row - 1 and start <= right and left <= end
 
 
 def _seen(looked: Tensor, part: Tensor) -> Seen:

@@ -32,7 +32,7 @@ class CodecLearner:
         self.encoder = Normalised(self.codec.encoder).to(settings.device)
         self._parameters = [*self.encoder.parameters(), *self.codec.decoder.parameters()]
         self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=settings.codec.rate, betas=(0.9, 0.95), weight_decay=1e-4
+            self._parameters, lr=settings.codec.rate, betas=(0.9, 0.99), weight_decay=1e-4
         )
 
     def step(self, number: int, part: float) -> dict[str, float]:

@@ -45,7 +45,7 @@ class CodecSettings:
     batch: int = 6
     crop: int = 128
     late_crop: int = 256
-    rate: float = 1.5e-3
+    rate: float = 5e-4
     noise: float = 0.06
     """Added to latents, so that the decoder forgives what the transformer gets wrong."""
 
@@ -114,7 +114,7 @@ CUDA = Settings(
     "cuda",
     LARGE,
     canvases=(Canvas(256, 256, 0.3, 0.0), Canvas(512, 512, 0.7, 0.57), *_SEVEN),
-    codec=CodecSettings(batch=32, crop=256, late_crop=512, rate=2e-3),
+    codec=CodecSettings(batch=32, crop=256, late_crop=512, rate=8e-4),
     flow=FlowSettings(tokens=131072, matrix_rate=5e-3, other_rate=2e-3),
     shards=ShardSettings(pixels=64 * 512 * 512, window=1500, fresh_every=1),
     shares=(("codec", 0.25), ("latents", 0.0), ("flow", 0.6), ("few-step", 0.15)),

@@ -77,6 +77,6 @@ LIGHTS: dict[str, Light] = {
         low=(0.93, 0.95, 0.97),
         tint=(0.95, 0.97, 1.0),
         haze=(0.84, 0.88, 0.93),
-        white=0.72,
+        white=0.5,
     ),
 }
