@@ -14,11 +14,9 @@ def judged():
     from training.evaluation.readers import learn_readers, painted
 
     held = questions(60)
-    return (
-        learn_readers(shapes=320, landscapes=240),
-        held,
-        painted([q.scene for q in held], _SIDE),
-    )
+    with one_thread():
+        readers = learn_readers(shapes=240, landscapes=200)
+        yield readers, held, painted([question.scene for question in held], _SIDE)
 
 
 def test_the_painters_own_pictures_pass(judged):

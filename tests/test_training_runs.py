@@ -38,6 +38,17 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(finished, tmp_path):
             assert torch.equal(weights, same), phase
 
 
+def test_a_run_goes_on_with_its_own_settings_only(finished):
+    """Another seed in the same folder is an error, and changes nothing."""
+    from dataclasses import replace
+
+    from training.learning.run import Run, run
+    from training.learning.settings import PROOF
+
+    with pytest.raises(ValueError, match="other settings"):
+        run(Run(replace(PROOF, seed=8), finished, 480.0, STEPS))
+
+
 def test_the_codec_goes_on_where_it_was():
     """A learner that takes over another's state learns the next step as that one does."""
     import torch

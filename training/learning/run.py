@@ -1,5 +1,6 @@
 """The phases in their order, each going on from where an earlier run was: a table."""
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -57,14 +58,23 @@ class Run:
 
 def run(one: Run) -> Path:
     """Run all phases, or what is left of them. Returns the folder of the model."""
-    recipe = one.folder / "settings.json"
-    told = {**asdict(one.settings), "minutes": one.minutes, "steps": one.steps}
-    keeping.save_json(recipe, told)
+    _settle(one)
     for name, phase in PHASES.items():
         started = time.monotonic()
         phase(one)
         one.seconds.setdefault(name, round(time.monotonic() - started, 1))
     return one.folder / MODEL
+
+
+def _settle(one: Run) -> None:
+    """Write the settings down. Raises ValueError in the folder of a run with other ones."""
+    recipe = one.folder / "settings.json"
+    told = json.loads(json.dumps(asdict(one.settings)))
+    if recipe.is_file() and keeping.load_json(recipe) != told:
+        raise ValueError(
+            f"{one.folder} holds a run with other settings: give another --output, or remove it."
+        )
+    keeping.save_json(recipe, told)
 
 
 def _paint(one: Run) -> None:
