@@ -54,7 +54,7 @@ class CodecSettings:
 class FlowSettings:
     """Of the transformer's two phases."""
 
-    tokens: int = 8192
+    tokens: int = 4096
     """Picture tokens in a batch: the number of pictures follows from their size."""
     matrix_rate: float = 4e-3
     other_rate: float = 2e-3
