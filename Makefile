@@ -107,3 +107,13 @@ cluster-check: | $(PYTHON) ## three brokers, the queue's leader killed under loa
 .PHONY: gpu-check
 gpu-check: | $(PYTHON) ## the model on this machine's accelerator: seconds a step, memory, NaN
 	$(PYTHON) -m bench.gpu_check
+
+TRAINING ?= --device cpu --minutes 480
+
+.PHONY: train-builtin
+train-builtin: | $(PYTHON) ## train the built-in model, or go on with it: TRAINING="--device cuda --minutes 20"
+	$(PYTHON) -m training $(TRAINING)
+
+.PHONY: eval-builtin
+eval-builtin: | $(PYTHON) ## what the trained model gets right on held-out captions, read from pixels; contact sheets
+	$(PYTHON) -m training.evaluation

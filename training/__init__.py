@@ -1,0 +1,1 @@
+"""What trains the built-in model: painter, captions, phases, evaluation. Not installed."""

@@ -1,0 +1,1 @@
+"""What is seen in pictures, read from pixels alone, and compared with what was asked for."""

@@ -1,0 +1,1 @@
+"""How the model learns: phases, their settings, and what outlives a kill."""

@@ -1,0 +1,199 @@
+"""The phases in their order, each going on from where an earlier run was: a table."""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from training.captions import caption
+from training.learning import keeping
+from training.learning.chance import number
+from training.learning.codec_phase import CodecLearner
+from training.learning.course import Budget, Rhythm, learn
+from training.learning.export import export, megabytes
+from training.learning.flow_phase import FewStepLearner, FlowLearner
+from training.learning.settings import Settings
+from training.learning.shards import Shards
+from training.learning.sheets import save_picture, sheet
+from training.model.text import make_tokenizer
+from training.painter.paint import paint
+from training.scenes import draw_scene
+
+MODEL = "model"
+"""The folder of the finished model, in the run's folder."""
+_CAPTIONS = 12000
+_SHEET = 48
+
+
+@dataclass
+class Run:
+    """One run: where it is kept, and what its phases hand on to each other."""
+
+    settings: Settings
+    folder: Path
+    minutes: float
+    steps: int | None = None
+    """Instead of minutes: so many steps of each learning phase, so many shards."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def budget(self, phase: str) -> Budget:
+        """Return what a phase may take."""
+        share = dict(self.settings.shares)[phase]
+        return Budget(self.steps, self.minutes * 60 * share)
+
+    @property
+    def rhythm(self) -> Rhythm:
+        return Rhythm(self.settings.checkpoint_s, self.settings.sheet_s)
+
+    def tokenizer(self) -> Any:
+        """Return the tokenizer that the first phase made."""
+        return AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+
+
+def run(one: Run) -> Path:
+    """Run all phases, or what is left of them. Returns the folder of the model."""
+    _settle(one)
+    for name, phase in PHASES.items():
+        started = time.monotonic()
+        phase(one)
+        one.seconds.setdefault(name, round(time.monotonic() - started, 1))
+    return one.folder / MODEL
+
+
+def _settle(one: Run) -> None:
+    """Write the settings down. Raises ValueError in the folder of a run with other ones."""
+    recipe = one.folder / "settings.json"
+    told = json.loads(json.dumps(asdict(one.settings)))
+    if recipe.is_file() and keeping.load_json(recipe) != told:
+        raise ValueError(
+            f"{one.folder} holds a run with other settings: give another --output, or remove it."
+        )
+    keeping.save_json(recipe, told)
+
+
+def _paint(one: Run) -> None:
+    """The tokenizer from captions of training scenes, and a sheet of the painter's pictures."""
+    if (one.folder / "tokenizer" / "tokenizer_config.json").is_file():
+        return
+    rng = random.Random(number(one.settings.seed, "captions"))
+    said = (caption(draw_scene(rng), rng) for _ in range(_CAPTIONS))
+    tokenizer = make_tokenizer(said, one.settings.sizes)
+    tokenizer.save_pretrained(one.folder / "tokenizer")
+    scenes = [draw_scene(rng) for _ in range(_SHEET)]
+    save_picture(one.folder / "sheets" / "painter.png", sheet(paint(scenes, 192, 192), 8))
+
+
+def _codec(one: Run) -> None:
+    learner = CodecLearner(one.settings)
+    one.seconds["codec"] = learn("codec", learner, one.folder, one.budget("codec"), one.rhythm)
+    if not (one.folder / "codec.json").is_file():
+        keeping.save_json(one.folder / "codec.json", learner.fidelity(2 if one.steps else 24))
+
+
+def _latents(one: Run) -> None:
+    """Paint and encode what the transformer learns from, unless it is to be ever fresh."""
+    told = one.folder / "latents.json"
+    if told.is_file() or one.settings.shards.fresh_every:
+        return
+    started, budget, made = time.monotonic(), one.budget("latents"), 0
+    for made in _shards(one).fill():
+        if budget.part(made, time.monotonic() - started) >= 1:
+            break
+        if made % 10 == 0:
+            print(f"latents   {made} shards", flush=True)
+    keeping.save_json(told, {"shards": made})
+
+
+def _shards(one: Run) -> Shards:
+    learner = _finished_codec(one)
+    return Shards(one.settings, one.folder, one.tokenizer(), learner.encoder.eval())
+
+
+def _finished_codec(one: Run) -> CodecLearner:
+    learner = CodecLearner(one.settings)
+    learner.restore(
+        keeping.load(one.folder / "codec.checkpoint", one.settings.device)["learner"]
+    )
+    return learner
+
+
+def _ready(one: Run) -> int | None:
+    told = one.folder / "latents.json"
+    return int(keeping.load_json(told)["shards"]) if told.is_file() else None
+
+
+def _flow(one: Run) -> None:
+    codec = _finished_codec(one)
+    shards = Shards(one.settings, one.folder, one.tokenizer(), codec.encoder.eval())
+    learner = FlowLearner(one.settings, shards, one.tokenizer(), _ready(one))
+    learner.decoder = codec.codec.decoder
+    one.seconds["flow"] = learn("flow", learner, one.folder, one.budget("flow"), one.rhythm)
+
+
+def _few_step(one: Run) -> None:
+    codec = _finished_codec(one)
+    shards = Shards(one.settings, one.folder, one.tokenizer(), codec.encoder.eval())
+    learner = FewStepLearner(one.settings, shards, one.tokenizer(), _ready(one))
+    learner.decoder = codec.codec.decoder
+    flow = keeping.load(one.folder / "flow.checkpoint", one.settings.device)
+    learner.begin_from(flow["learner"])
+    one.seconds["few-step"] = learn(
+        "few-step", learner, one.folder, one.budget("few-step"), one.rhythm
+    )
+
+
+def _export(one: Run) -> None:
+    """Write the model with the few-step phase's averaged weights."""
+    codec = _finished_codec(one)
+    codec.encoder.fold()
+    tokenizer = one.tokenizer()
+    shards = Shards(one.settings, one.folder, tokenizer, codec.encoder)
+    learner = FewStepLearner(one.settings, shards, tokenizer, None)
+    kept = keeping.load(one.folder / "few-step.checkpoint", one.settings.device)
+    learner.restore(kept["learner"])
+    drawer = learner.average
+    parts = {
+        "codec": codec.codec,
+        "encoder": drawer.encoder,
+        "tokenizer": tokenizer,
+        "transformer": drawer.transformer,
+    }
+    export(parts, one.folder / MODEL)
+    told = {
+        "settings": asdict(one.settings),
+        "minutes": one.minutes,
+        "seconds": {name: round(value, 1) for name, value in one.seconds.items()},
+        "steps": {
+            name: keeping.load(one.folder / f"{name}.checkpoint")["steps"]
+            for name in ("codec", "flow", "few-step")
+        },
+        "codec_dB": keeping.load_json(one.folder / "codec.json"),
+        "torch": str(torch.__version__),
+        "device": _device_name(one.settings.device),
+    }
+    keeping.save_json(one.folder / MODEL / "training.json", told)
+    print(f"model: {one.folder / MODEL}, {megabytes(one.folder / MODEL):.1f} MB", flush=True)
+
+
+def _device_name(device: str) -> str:
+    return (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{torch.get_num_threads()} threads"
+    )
+
+
+PHASES: dict[str, Callable[[Run], None]] = {
+    "paint": _paint,
+    "codec": _codec,
+    "latents": _latents,
+    "flow": _flow,
+    "few-step": _few_step,
+    "export": _export,
+}

@@ -1,0 +1,1 @@
+"""The parts of the model: tokenizer, text encoder, transformer, picture codec."""

@@ -1,0 +1,1 @@
+"""The painter: a scene's record → its picture, at any size, on any device."""
