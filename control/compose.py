@@ -11,7 +11,7 @@ from control.handover import asks_for_help, become, client
 from control.place import NOT_READY
 from control.program import Judgement
 from control.project import Project
-from control.say import Failure
+from control.say import Failure, note
 from control.service import Service
 from control.settings import PREFIX
 from control.state import Clone
@@ -27,6 +27,14 @@ _MOVED_BY = {
     _MANAGEMENT: "RABBITMQ_MANAGEMENT_PORT",
 }
 """The variable of docker-compose.yml that moves a port, by its number inside."""
+_IN_THE_IMAGE = (
+    "Dockerfile",
+    "clients",
+    "constraints.txt",
+    "consumer",
+    "pyproject.toml",
+    "schemas",
+)
 _NOT_BUILT = Judgement(
     "The image could not be built.",
     "Mostly that is the network or a full disk. Put it right and run the same command again: it"
@@ -206,6 +214,13 @@ class Compose:
         image = self._project.image(_SERVICE)
         if not docker.has_image(image):
             self._project.run(f"Building {image}", _NOT_BUILT, "build", _SERVICE)
+            return
+        built_of = docker.revision(image)
+        if built_of and self._clone.changed_since(built_of, *_IN_THE_IMAGE):
+            note(
+                f"{image} is of {built_of[:9]}, and this clone is not:"
+                " ./control.sh image build brings it up to date."
+            )
 
     def _check_owner(self) -> None:
         """Raise a `Failure` where the containers are those of another clone, as all have one name."""

@@ -49,6 +49,12 @@ def has_image(name: str) -> bool:
     return bool(_ask("image", "inspect", "--format", "{{.Id}}", name))
 
 
+def revision(image: str) -> str:
+    """Return the commit that an image was made of, empty where it tells none."""
+    label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+    return _ask("image", "inspect", "--format", label, image)
+
+
 def inspect(container: str) -> dict[str, Any]:
     """Return what the engine says of a container; nothing where there is none."""
     text = _ask("container", "inspect", "--format", "{{json .}}", container)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -30,6 +31,7 @@ case $words in
   "version "*) cat engine ;;
   "compose version "*) cat plugin ;;
   "context inspect "*) cat endpoint ;;
+  "image inspect "*revision*) cat revision ;;
   "image inspect "*) test -e image && echo sha256 ;;
   "container inspect "*) last=${{last#imagegen-}}; cat "${{last%-1}}.container" ;;
   *" config "*) test -s config && cat config ;;
@@ -159,6 +161,31 @@ def test_a_start_builds_what_is_missing_once_and_waits(clone, engine, pages, cap
     assert "COMPOSE_FILE" in (clone.root / ".env").read_text()
     assert Compose(clone).restart() == 0
     assert done(engine)[2:] == ["stop image-service", "up -d --no-build image-service"]
+
+
+def test_an_image_of_older_code_is_told(clone, engine, pages, capsys):
+    """After `git pull` a start goes on with the image that is there: it says so, and what brings the new."""
+    code = clone.root / "consumer"
+    code.mkdir()
+    (engine / "image").touch()
+    (engine / "revision").write_text(committed(clone, code / "a.py", "1"))
+    Compose(clone).start()
+    assert "image build" not in capsys.readouterr().err
+    committed(clone, clone.root / "README.md", "no part of the image")
+    Compose(clone).restart()
+    assert "image build" not in capsys.readouterr().err
+    committed(clone, code / "a.py", "2")
+    Compose(clone).restart()
+    assert "./control.sh image build" in capsys.readouterr().err
+
+
+def committed(clone, path, text):
+    """Write a file and commit it. Returns the commit."""
+    path.write_text(text)
+    git = ["git", "-C", str(clone.root), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", str(path)], ["commit", "-q", "-m", "a"]):
+        subprocess.run([*git, *words], check=True)
+    return clone.revision()
 
 
 def test_status_tells_the_same_lines_and_codes_as_natively(clone, engine, pages, capsys):
