@@ -1,5 +1,6 @@
 """The service in containers, by docker-compose.yml: the same words as natively, the same results."""
 
+import stat
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -189,6 +190,7 @@ class Compose:
         with self._clone.locked():
             self._make_files()
             self._check_owner()
+            self._check_files()
             self._check_ports()
             self._ensure_image()
             self._before = self._project.container(_SERVICE)
@@ -231,6 +233,17 @@ class Compose:
                     f"The containers of that name belong to the clone in {folder}.",
                     "Go there; or let this one have its own: put COMPOSE_PROJECT_NAME=NAME into its"
                     f" .env, and other ports ({', '.join(_MOVED_BY.values())}).",
+                )
+
+    def _check_files(self) -> None:
+        """Raise a `Failure` where the broker's user, who is not this one, could not read its files."""
+        for path in sorted((self._clone.root / "rabbitmq").glob("*")):
+            # On a Mac the engine's machine shows every file as the reader's own.
+            if sys.platform.startswith("linux") and not path.stat().st_mode & stat.S_IROTH:
+                raise Failure(
+                    f"The broker could not read {path}: it is for its owner alone.",
+                    "Let others read it, as clones are without a closed umask:"
+                    " chmod -R a+rX rabbitmq monitoring",
                 )
 
     def _check_ports(self) -> None:

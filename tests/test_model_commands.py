@@ -383,6 +383,18 @@ def test_a_gated_model_comes_for_who_shows_the_token(imagegen, hub, monkeypatch)
     assert imagegen("model", "pull").returncode == 0
 
 
+def test_a_gated_model_that_is_here_is_loaded_without_the_token(
+    imagegen, hub, monkeypatch, new_pipeline
+):
+    """The token is for the pull alone: a service that has none finds what it brought."""
+    hub.faults.token = "hf_secret"
+    with monkeypatch.context() as patched:
+        patched.setenv("HF_TOKEN", "hf_secret")
+        pulled(imagegen)
+    _, ready = new_pipeline(load(model=MODEL))
+    assert ready.revision == hub.commit
+
+
 def test_offline_nothing_is_pulled_and_what_is_here_is_enough(imagegen, monkeypatch, hub):
     """HF_HUB_OFFLINE without the model says what to do; with it, it is what was wished."""
     with monkeypatch.context() as patch:

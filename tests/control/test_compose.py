@@ -234,6 +234,17 @@ def test_a_taken_port_is_named_before_anything_starts(clone, engine, ports, name
     assert done(engine) == []
 
 
+def test_files_that_the_broker_cannot_read_are_named_before_anything_starts(clone, engine):
+    """A clone made with a closed umask has them for its owner alone; the container's user is another."""
+    conf = clone.root / "rabbitmq" / "rabbitmq.conf"
+    conf.parent.mkdir()
+    conf.touch(0o600)
+    with pytest.raises(Failure, match="rabbitmq.conf") as failure:
+        Compose(clone).start()
+    assert "chmod -R a+rX rabbitmq monitoring" in failure.value.remedy
+    assert done(engine) == []
+
+
 def test_a_service_that_runs_natively_is_not_doubled(clone, engine):
     """Two of one clone would share a port and part their work."""
     Process.of(os.getpid()).write(clone.record("service"))
