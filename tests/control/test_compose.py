@@ -154,10 +154,12 @@ def became(monkeypatch):
 def test_a_start_builds_what_is_missing_once_and_waits(clone, engine, pages, capsys):
     """Secrets, .env and the image are made, the containers started, the service waited for."""
     place = Compose(clone)
+    assert not compose_files.made(clone)
     assert place.start() == 0
     assert done(engine) == ["build image-service", "up -d --no-build image-service"]
     assert capsys.readouterr().out == f"The service is ready: {place.url}\n"
     assert (clone.state / "secrets" / "image_gen_api_token").is_file()
+    assert compose_files.made(clone)
     assert "COMPOSE_FILE" in (clone.root / ".env").read_text()
     assert Compose(clone).restart() == 0
     assert done(engine)[2:] == ["stop image-service", "up -d --no-build image-service"]
@@ -239,7 +241,7 @@ def test_files_that_the_broker_cannot_read_are_named_before_anything_starts(clon
     conf = clone.root / "rabbitmq" / "rabbitmq.conf"
     conf.parent.mkdir()
     conf.touch(0o600)
-    with pytest.raises(Failure, match="rabbitmq.conf") as failure:
+    with pytest.raises(Failure, match=r"rabbitmq\.conf") as failure:
         Compose(clone).start()
     assert "chmod -R a+rX rabbitmq monitoring" in failure.value.remedy
     assert done(engine) == []
