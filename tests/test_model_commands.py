@@ -1,5 +1,6 @@
 """`imagegen model`: the model fetched ahead, from a hub on loopback, and proved to be whole."""
 
+import errno
 import json
 import os
 import re
@@ -354,6 +355,18 @@ def test_a_full_disk_is_told_before_anything_comes(imagegen, hub):
         r"no_space: .* are to come, and .* free\. Make room, or set HF_HOME", ran.stderr
     )
     assert WEIGHTS not in hub.asked
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told_as_full(imagegen, monkeypatch):
+    """Others write to it, too: the way out is room, not other rights."""
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("consumer.models.download.os.fsync", full)
+    ran = imagegen("model", "pull")
+    assert ran.returncode == 73
+    assert re.search(r"no_space: .* is full; .* Make room", ran.stderr)
 
 
 @pytest.mark.parametrize(

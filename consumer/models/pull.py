@@ -1,5 +1,6 @@
 """The pull: the files that the pipeline loads brought into the cache, ahead of the first start."""
 
+import errno
 import json
 import shutil
 import threading
@@ -71,6 +72,12 @@ def pull(
             raise
         return Pulled(known.place, known.commit, known.files, known.size, 0, error.message)
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ModelTroubleError(
+                "no_space",
+                f"The disk of {shelf.folder} is full; what has come is kept. Make room, or set "
+                "HF_HOME to a folder on a larger disk.",
+            ) from error
         raise ModelTroubleError(
             "not_writable",
             f"{shelf.folder} cannot be written ({error.strerror or error}). Give it to this user, "
