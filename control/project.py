@@ -45,7 +45,7 @@ class Project:
     def folder(self, service: str) -> Path | None:
         """Return the folder that a service's container was brought up in; None if it is gone."""
         labels = self.container(service).get("Config", {}).get("Labels") or {}
-        folder = labels.get(_FOLDER)
+        folder = str(labels.get(_FOLDER, ""))
         try:
             return Path(folder).resolve(strict=True) if folder else None
         except FileNotFoundError:
