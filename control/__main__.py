@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_args
 
-from control import broker, docker, place
+from control import broker, compose_files, docker, place
 from control.compose import Compose
 from control.handover import become
 from control.native import Native
@@ -67,6 +67,7 @@ def _place() -> Place:
         runs_natively=Service(CLONE).running(),
         broker_given=setting("AMQP_URL") is not None,
         engine=None if wanted == "native" else docker.look(),
+        in_containers=compose_files.made(CLONE),
     )
     choice = place.choose(facts)
     if choice.reason:

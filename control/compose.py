@@ -1,5 +1,6 @@
 """The service in containers, by docker-compose.yml: the same words as natively, the same results."""
 
+import stat
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from control.handover import asks_for_help, become, client
 from control.place import NOT_READY
 from control.program import Judgement
 from control.project import Project
-from control.say import Failure
+from control.say import Failure, note
 from control.service import Service
 from control.settings import PREFIX
 from control.state import Clone
@@ -27,6 +28,14 @@ _MOVED_BY = {
     _MANAGEMENT: "RABBITMQ_MANAGEMENT_PORT",
 }
 """The variable of docker-compose.yml that moves a port, by its number inside."""
+_IN_THE_IMAGE = (
+    "Dockerfile",
+    "clients",
+    "constraints.txt",
+    "consumer",
+    "pyproject.toml",
+    "schemas",
+)
 _NOT_BUILT = Judgement(
     "The image could not be built.",
     "Mostly that is the network or a full disk. Put it right and run the same command again: it"
@@ -46,6 +55,7 @@ class Compose:
         self._clone = clone
         self._secrets = clone.state / "secrets"
         self._project = Project(clone)
+        self._before: dict[str, Any] = {}
 
     def init(self) -> int:
         """Make what is missing: secrets, .env, the image, and the client on this machine."""
@@ -93,8 +103,10 @@ class Compose:
     def generate(self, arguments: list[str]) -> int:
         """Draw a picture; where everything is up, only look and hand over."""
         self._make_files()
-        if not asks_for_help(arguments) and not self.ready():
-            self._bring_up()
+        if not asks_for_help(arguments):
+            self._check_owner()
+            if not self.ready():
+                self._bring_up()
         with self._clone.locked():
             Venv(self._clone).ensure("client")
         command = client(self._clone, arguments)
@@ -142,7 +154,7 @@ class Compose:
         state = container.get("State", {})
         if state.get("Status") in {None, "exited", "dead"}:
             raise self.failure("The service ended while it started.")
-        restarts = container.get("RestartCount", 0)
+        restarts = self._restarts(container)
         refused = restarts and state.get("ExitCode") == CONFIGURATION_ERROR
         if refused or restarts >= readiness.RESTARTS:
             failure = self.failure(
@@ -157,6 +169,15 @@ class Compose:
         remedy = "The lines above may say why; all of them: ./control.sh image logs"
         return Failure(sentence, remedy, self._project.last_words(_SERVICE))
 
+    def _restarts(self, container: Mapping[str, Any]) -> int:
+        """Return how often it was started again since we had it started.
+
+        The engine counts on for as long as a container runs, be it for months.
+        """
+        before, counted = self._before, int(container.get("RestartCount", 0))
+        ran_on = before.get("State", {}).get("Running") and before["Id"] == container.get("Id")
+        return counted - (int(before["RestartCount"]) if ran_on else 0)
+
     # ------------------------------------------------------------ starting and stopping
 
     def _bring_up(self) -> None:
@@ -168,8 +189,11 @@ class Compose:
             )
         with self._clone.locked():
             self._make_files()
+            self._check_owner()
+            self._check_files()
             self._check_ports()
             self._ensure_image()
+            self._before = self._project.container(_SERVICE)
             self._project.run(
                 "Starting the containers", _NOT_STARTED, "up", "-d", "--no-build", _SERVICE
             )
@@ -178,6 +202,7 @@ class Compose:
     def _stop(self, *services: str) -> None:
         with self._clone.locked():
             self._make_files()
+            self._check_owner()
             for service in services:
                 self._project.run(f"Stopping {service}", _NOT_STOPPED, "stop", service)
 
@@ -191,6 +216,35 @@ class Compose:
         image = self._project.image(_SERVICE)
         if not docker.has_image(image):
             self._project.run(f"Building {image}", _NOT_BUILT, "build", _SERVICE)
+            return
+        built_of = docker.revision(image)
+        if built_of and self._clone.changed_since(built_of, *_IN_THE_IMAGE):
+            note(
+                f"{image} is of {built_of[:9]}, and this clone is not:"
+                " ./control.sh image build brings it up to date."
+            )
+
+    def _check_owner(self) -> None:
+        """Raise a `Failure` where the containers are those of another clone, as all have one name."""
+        for service in (_BROKER, _SERVICE):
+            folder = self._project.folder(service)
+            if folder is not None and folder != self._clone.root.resolve():
+                raise Failure(
+                    f"The containers of that name belong to the clone in {folder}.",
+                    "Go there; or let this one have its own: put COMPOSE_PROJECT_NAME=NAME into its"
+                    f" .env, and other ports ({', '.join(_MOVED_BY.values())}).",
+                )
+
+    def _check_files(self) -> None:
+        """Raise a `Failure` where the broker's user, who is not this one, could not read its files."""
+        for path in sorted((self._clone.root / "rabbitmq").glob("*")):
+            # On a Mac the engine's machine shows every file as the reader's own.
+            if sys.platform.startswith("linux") and not path.stat().st_mode & stat.S_IROTH:
+                raise Failure(
+                    f"The broker could not read {path}: it is for its owner alone.",
+                    "Let others read it, as clones are without a closed umask:"
+                    " chmod -R a+rX rabbitmq monitoring",
+                )
 
     def _check_ports(self) -> None:
         """Raise a `Failure` where something else holds a port, be it this service natively."""
@@ -201,9 +255,9 @@ class Compose:
                     raise Failure(
                         f"Port {port}, where {service} would be reached, is taken by another"
                         " program.",
-                        "End that program, or take another port:"
-                        f" {_MOVED_BY[inside]}={port + 1} ./control.sh image start"
-                        " (and the same in .env, to keep it).",
+                        # In .env, as every command after this one has to know it.
+                        "End that program, or take another port: put"
+                        f" {_MOVED_BY[inside]}={port + 1} into .env and run this again.",
                     )
 
     # ------------------------------------------------------------ what is told

@@ -16,6 +16,7 @@ from control.say import note
 from control.state import Clone, read_record, write_private
 from control.torch_build import Variant, guess_variant, wanted_variant
 
+_PASSWORDS = "passwords.json"
 API_TOKEN = "api-token"  # noqa: S105 - a name
 COOKIE, DATABASE = "erlang-cookie", "postgres"
 OTHERS = (API_TOKEN, COOKIE, DATABASE)
@@ -35,7 +36,7 @@ def write(folder: Path) -> None:
     folder.chmod(0o700)
     users = (RABBITMQ / "users.json").read_text(encoding="utf-8")
     names = definitions.user_names(users)
-    passwords = _passwords(folder / "passwords.json", [*names, *OTHERS])
+    passwords = _passwords(folder / _PASSWORDS, [*names, *OTHERS])
     hashes = _hashes(folder / "rabbitmq_users.json", {name: passwords[name] for name in names})
     backend = f"chat-backend:{passwords['chat-backend']}"
     write_private(folder / "chat_backend_url", f"amqp://{backend}@127.0.0.1:5672/imagegen\n")
@@ -55,6 +56,11 @@ def write(folder: Path) -> None:
     }.items():
         write_private(folder / name, text)
         (folder / name).chmod(0o644)
+
+
+def made(clone: Clone) -> bool:
+    """Tell whether a clone's secrets were written once."""
+    return (clone.state / "secrets" / _PASSWORDS).is_file()
 
 
 def of(variant: str) -> list[str]:

@@ -17,12 +17,18 @@ def look() -> Engine | None:
     """Return the engine that answers, or what is wrong with it; None without a command `docker`."""
     if shutil.which("docker") is None:
         return None
-    if os.environ.get("DOCKER_HOST", "").startswith(("tcp:", "ssh:")):
+    if _endpoint().startswith(("tcp:", "ssh:")):
         # Its ports and folders are not this machine's.
-        return Engine(problem="DOCKER_HOST names an engine on another machine.")
+        return Engine(problem="docker speaks to an engine on another machine.")
     engine = _ask("version", "--format", "{{.Server.Version}}")
     compose = _ask("compose", "version", "--short") if engine else ""
     return Engine(engine, _problem(engine, compose))
+
+
+def _endpoint() -> str:
+    """Return the engine's address: as DOCKER_HOST says, else as the context in use does."""
+    given = os.environ.get("DOCKER_HOST")
+    return given or _ask("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
 
 
 def _problem(engine: str, compose: str) -> str:
@@ -41,6 +47,12 @@ def _problem(engine: str, compose: str) -> str:
 def has_image(name: str) -> bool:
     """Tell whether an image is there."""
     return bool(_ask("image", "inspect", "--format", "{{.Id}}", name))
+
+
+def revision(image: str) -> str:
+    """Return the commit that an image was made of, empty where it tells none."""
+    label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+    return _ask("image", "inspect", "--format", label, image)
 
 
 def inspect(container: str) -> dict[str, Any]:

@@ -51,6 +51,8 @@ class Facts:
     runs_natively: bool
     broker_given: bool
     engine: Engine | None
+    in_containers: bool = False
+    """Whether its containers were made ready once; they may run unseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def choose(facts: Facts) -> Choice:
     """Return containers where an engine answers and nothing speaks for this machine itself.
 
     Raises:
-        Failure: IMAGE_GEN_RUN is no place, or asks for containers that cannot be had.
+        Failure: IMAGE_GEN_RUN is no place, or containers that are wanted cannot be had.
     """
     if facts.wanted == "compose":
         return _insist(facts)
@@ -79,6 +81,12 @@ def choose(facts: Facts) -> Choice:
         return Choice("native", "Natively: that is where the service of this clone runs.")
     if facts.broker_given:
         return Choice("native", f"Natively: {PREFIX}AMQP_URL names a broker.")
+    if facts.engine.problem and facts.in_containers:
+        # A second service with a broker of its own, while the engine is away, would be a surprise.
+        raise Failure(
+            f"The service of this clone is in containers, but {facts.engine.problem}",
+            f"Put that right, or run a service without them: {PREFIX}RUN=native.",
+        )
     if facts.engine.problem:
         return Choice("native", f"Natively: {facts.engine.problem}")
     return Choice(

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from control import compose_files, docker
@@ -12,6 +13,8 @@ from control.say import Failure, Progress
 from control.state import Clone
 from control.torch_build import wanted_variant
 
+_FOLDER = "com.docker.compose.project.working_dir"
+"""Compose's own label."""
 _PROFILE = ("--profile", "image-gen")
 
 
@@ -38,6 +41,17 @@ class Project:
     def running(self, service: str) -> bool:
         """Tell whether a service's container runs, whatever is in it."""
         return bool(self.container(service).get("State", {}).get("Running"))
+
+    def folder(self, service: str) -> Path | None:
+        """Return the folder that a service's container was brought up in; None if it is gone."""
+        labels = self.container(service).get("Config", {}).get("Labels") or {}
+        folder = str(labels.get(_FOLDER, ""))
+        try:
+            return Path(folder).resolve(strict=True) if folder else None
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return Path(folder)  # another person's, which we may not look into
 
     def last_words(self, service: str) -> list[str]:
         """Return the end of a service's log."""

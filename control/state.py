@@ -60,12 +60,20 @@ class Clone:
 
     def revision(self) -> str:
         """Return the commit that is checked out, empty where git tells none."""
-        command = ["git", "-C", str(self.root), "rev-parse", "HEAD"]
+        answer = self._git("rev-parse", "HEAD")
+        return "" if answer is None else answer.stdout.strip()
+
+    def changed_since(self, commit: str, *paths: str) -> bool:
+        """Tell whether files differ from a commit's; not where git cannot tell."""
+        answer = self._git("diff", "--quiet", commit, "--", *paths)
+        return answer is not None and answer.returncode == 1
+
+    def _git(self, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+        command = ["git", "-C", str(self.root), *arguments]
         try:
-            answer = subprocess.run(command, capture_output=True, text=True, check=False)
+            return subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError:
-            return ""
-        return answer.stdout.strip()
+            return None
 
     @contextmanager
     def locked(self) -> Iterator[None]:

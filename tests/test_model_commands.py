@@ -1,5 +1,6 @@
 """`imagegen model`: the model fetched ahead, from a hub on loopback, and proved to be whole."""
 
+import errno
 import json
 import os
 import re
@@ -270,6 +271,81 @@ def test_two_that_pull_at_once_fetch_a_file_once(hub, home, tmp_path):
     assert {path.name for path in tmp_path.glob("*") if path.is_file()} == {record.blob}
 
 
+def test_what_another_pull_has_brought_meanwhile_is_kept(imagegen, hub, home):
+    """A file that came after this pull had looked is neither taken from its readers nor fetched again."""
+    from rich.console import Console
+
+    from consumer.models import pull
+    from consumer.models.cache import shelf_of
+    from consumer.models.hub import Hub
+    from consumer.models.selection import Recorded
+    from consumer.models.shown import Shown
+
+    pulled(imagegen)
+    blob = (snapshot(home, hub) / WEIGHTS).resolve()
+    had = blob.stat().st_ino
+    hub.asked.clear()
+    record = Recorded(WEIGHTS, *hub.record(WEIGHTS))
+    asked = Hub(MODEL)
+    order = pull._Order(asked, shelf_of(MODEL), hub.commit)
+    pull._bring_all(order, [record], Shown(Console(quiet=True), "fetched", 1, record.size))
+    asked.close()
+    assert hub.asked == []
+    assert blob.stat().st_ino == had
+
+
+def test_a_model_pulled_by_its_commit_is_found_by_its_branch(imagegen, hub, home):
+    """What `pull` says is here, `verify` and a service without a network find by the same settings."""
+    assert imagegen("model", "pull", MODEL_REVISION=hub.commit).returncode == 0
+    hub.asked.clear()
+    assert imagegen("model", "pull").returncode == 0
+    assert hub.asked == []
+    assert verified(imagegen)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"blobId": "../../../../precious"},
+        {"lfs": {"sha256": "../../../../precious", "size": 5}},
+        {"rfilename": "../../../../../precious/model.safetensors"},
+        {"rfilename": "/precious/model.safetensors"},
+    ],
+    ids=["blob", "large blob", "upwards", "root"],
+)
+def test_a_hub_names_no_place_outside_the_cache(imagegen, hub, tmp_path, wrong):
+    """A hostile mirror has nothing removed or written but in the cache: its listing is refused."""
+    precious = tmp_path / "precious"
+    precious.write_text("years of work")
+    honest = hub.page
+
+    def page(path):
+        told = honest(path)
+        if isinstance(told, dict):
+            (config,) = (
+                file
+                for file in told["siblings"]
+                if file["rfilename"] == "transformer/config.json"
+            )
+            config |= wrong
+        return told
+
+    hub.page = page
+    ran = imagegen("model", "pull", "--json")
+    assert precious.read_text() == "years of work"
+    assert {path.name for path in tmp_path.glob("precious*")} == {"precious"}
+    assert (ran.returncode, json.loads(ran.stdout)["error"]) == (75, "unreachable")
+
+
+def test_a_commit_that_is_none_is_refused(imagegen, hub):
+    """It becomes the name of a folder."""
+    hub.commit = "../../elsewhere"
+    honest = hub.page
+    hub.page = lambda _: honest("main")
+    ran = imagegen("model", "pull", "--json")
+    assert (ran.returncode, json.loads(ran.stdout)["error"]) == (75, "unreachable")
+
+
 def test_a_full_disk_is_told_before_anything_comes(imagegen, hub):
     """Bytes to come and bytes that are free, with the way out; no weights were asked for."""
     hub.faults.pretend[WEIGHTS] = 1 << 60
@@ -279,6 +355,18 @@ def test_a_full_disk_is_told_before_anything_comes(imagegen, hub):
         r"no_space: .* are to come, and .* free\. Make room, or set HF_HOME", ran.stderr
     )
     assert WEIGHTS not in hub.asked
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told_as_full(imagegen, monkeypatch):
+    """Others write to it, too: the way out is room, not other rights."""
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("consumer.models.download.os.fsync", full)
+    ran = imagegen("model", "pull")
+    assert ran.returncode == 73
+    assert re.search(r"no_space: .* is full; .* Make room", ran.stderr)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +394,18 @@ def test_a_gated_model_comes_for_who_shows_the_token(imagegen, hub, monkeypatch)
     assert imagegen("model", "pull").returncode == 77
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert imagegen("model", "pull").returncode == 0
+
+
+def test_a_gated_model_that_is_here_is_loaded_without_the_token(
+    imagegen, hub, monkeypatch, new_pipeline
+):
+    """The token is for the pull alone: a service that has none finds what it brought."""
+    hub.faults.token = "hf_secret"
+    with monkeypatch.context() as patched:
+        patched.setenv("HF_TOKEN", "hf_secret")
+        pulled(imagegen)
+    _, ready = new_pipeline(load(model=MODEL))
+    assert ready.revision == hub.commit
 
 
 def test_offline_nothing_is_pulled_and_what_is_here_is_enough(imagegen, monkeypatch, hub):
@@ -425,6 +525,16 @@ def test_what_is_damaged_is_fetched_again_and_nothing_else(imagegen, hub, home):
     assert imagegen("model", "pull", "--check").returncode == 0
     assert hub.asked == [WEIGHTS]
     assert imagegen("model", "verify").returncode == 0
+
+
+@pytest.mark.parametrize(("harm", "asked"), [("empty", []), ("turned", ["--check"])])
+def test_a_damaged_index_is_brought_again(imagegen, hub, home, harm, asked):
+    """The file that says what belongs to the model is mended as the others are, not stumbled over."""
+    pulled(imagegen)
+    index = (snapshot(home, hub) / "model_index.json").resolve()
+    index.write_bytes(b"" if harm == "empty" else b"?" * index.stat().st_size)
+    assert imagegen("model", "pull", *asked).returncode == 0
+    assert verified(imagegen)[0] == 0
 
 
 def test_a_model_that_is_not_here_is_told(imagegen):

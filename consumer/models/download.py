@@ -52,7 +52,8 @@ def download(hub: Hub, address: str, record: Recorded, blobs: Path, reader: Read
     with path.open("ab+") as file:
         # Two that pull at once would write into the same file: the second waits, and finds it there.
         fcntl.flock(file, fcntl.LOCK_EX)
-        if whole.is_file():
+        # One of another size was cut off by a full disk, or by hand: it is replaced at the end.
+        if whole.is_file() and whole.stat().st_size == record.size:
             path.unlink(missing_ok=True)
             reader.note(record.size)
             return

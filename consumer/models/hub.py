@@ -1,16 +1,19 @@
 """The hub: what it lists of a model, and why it does not; the addresses of files."""
 
+import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
 import httpx
 
-from consumer.models.cache import DEFAULT_REVISION
+from consumer.models.cache import DEFAULT_REVISION, is_commit
 from consumer.models.selection import Recorded
 from consumer.models.trouble import ModelTroubleError
 
 ASK_S = 30.0
 """Seconds to wait for any word of the hub."""
+_CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CHECK = "Check IMAGE_GEN_MODEL and IMAGE_GEN_MODEL_REVISION."
 _AUTHENTICATE = "Set HF_TOKEN to a token that may read it"
 
@@ -66,7 +69,7 @@ class Hub:
             raise self.refused(answer)
         try:
             told = answer.json()
-            return Listing(told["sha"], [_recorded(file) for file in told["siblings"]])
+            return _listed(told["sha"], told["siblings"])
         except (ValueError, KeyError, TypeError) as error:
             raise ModelTroubleError(
                 "unreachable",
@@ -113,6 +116,13 @@ class Hub:
         return self.unreachable(ConnectionError(f"it answers {answer.status_code}"))
 
 
+def _listed(commit: str, files: list[dict[str, object]]) -> Listing:
+    """Return what a hub tells. Raises ValueError, KeyError or TypeError for what is no such thing."""
+    if not is_commit(commit):
+        raise ValueError("sha")
+    return Listing(commit, [_recorded(file) for file in files])
+
+
 def _recorded(file: dict[str, object]) -> Recorded:
     lfs = file.get("lfs")
     size, sha256 = file["size"], None
@@ -120,4 +130,9 @@ def _recorded(file: dict[str, object]) -> Recorded:
         size, sha256 = lfs["size"], str(lfs["sha256"])
     if not isinstance(size, int):
         raise TypeError("size")
-    return Recorded(str(file["rfilename"]), size, str(file["blobId"]), sha256)
+    record = Recorded(str(file["rfilename"]), size, str(file["blobId"]), sha256)
+    # They become names of files here, which a hub that means us ill would have elsewhere.
+    path = PurePosixPath(record.path)
+    if not _CHECKSUM.fullmatch(record.blob) or path.is_absolute() or ".." in path.parts:
+        raise ValueError("name")
+    return record

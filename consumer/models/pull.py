@@ -1,5 +1,6 @@
 """The pull: the files that the pipeline loads brought into the cache, ahead of the first start."""
 
+import errno
 import json
 import shutil
 import threading
@@ -71,6 +72,12 @@ def pull(
             raise
         return Pulled(known.place, known.commit, known.files, known.size, 0, error.message)
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ModelTroubleError(
+                "no_space",
+                f"The disk of {shelf.folder} is full; what has come is kept. Make room, or set "
+                "HF_HOME to a folder on a larger disk.",
+            ) from error
         raise ModelTroubleError(
             "not_writable",
             f"{shelf.folder} cannot be written ({error.strerror or error}). Give it to this user, "
@@ -132,7 +139,9 @@ def _pull(
         shown.had(size - to_come, len(files) - len(missing))
         _bring_all(_Order(hub, shelf, listing.commit), missing, shown)
     place = shelf.snapshot(listing.commit)
-    if not all(_has_size(place / file.path, file.size) for file in files):
+    whole = all(_has_size(place / file.path, file.size) for file in files)
+    # A branch or tag is recorded by the pipeline's own way: without a network only that finds it.
+    if not whole or shelf.commit(wish.revision) != listing.commit:
         _unlink_stale(place, files)
         place = settle()
     index = sum(file.size for file in files if file.path == INDEX and file.blob not in before)
@@ -148,6 +157,8 @@ def _index(hub: Hub, shelf: Shelf, listing: Listing) -> dict[str, Any]:
             f"{hub.model} has no {INDEX}: it is no pipeline of diffusers. Choose a model that is.",
         )
     reader = Reader(lambda _: None, threading.Event())
+    # Read every time, as it is small and all the rest follows from it.
+    _remove_if_damaged(shelf, record, reader.note)
     download(hub, hub.address(listing.commit, INDEX), record, shelf.blobs, reader)
     index: dict[str, Any] = json.loads((shelf.blobs / record.blob).read_bytes())
     lacking = without_safetensors((file.path for file in listing.files), index)
@@ -162,14 +173,18 @@ def _index(hub: Hub, shelf: Shelf, listing: Listing) -> dict[str, Any]:
 
 def _remove_damaged(shelf: Shelf, files: list[Recorded], shown: Shown) -> None:
     for file in files:
-        path = shelf.blobs / file.blob
-        if path.is_file() and path.stat().st_size == file.size:
-            digest = checksum(file)
-            with path.open("rb") as opened:
-                read_into(digest, opened, shown.note)
-            if digest.hexdigest() != file.blob:
-                path.unlink()
+        _remove_if_damaged(shelf, file, shown.note)
         shown.file()
+
+
+def _remove_if_damaged(shelf: Shelf, file: Recorded, note: Callable[[int], None]) -> None:
+    if not _is_held(shelf, file):
+        return
+    path, digest = shelf.blobs / file.blob, checksum(file)
+    with path.open("rb") as opened:
+        read_into(digest, opened, note)
+    if digest.hexdigest() != file.blob:
+        path.unlink()
 
 
 def _unlink_stale(place: Path, files: list[Recorded]) -> None:
@@ -211,8 +226,6 @@ def _bring_all(order: _Order, missing: list[Recorded], shown: Shown) -> None:
     reader = Reader(shown.note, threading.Event())
 
     def bring(file: Recorded) -> None:
-        # What is there under its name has another size: cut off by a full disk, or by hand.
-        (order.shelf.blobs / file.blob).unlink(missing_ok=True)
         address = order.hub.address(order.commit, file.path)
         download(order.hub, address, file, order.shelf.blobs, reader)
         shown.file()

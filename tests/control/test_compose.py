@@ -6,7 +6,9 @@ Docker is a program of ours here; tools/image_check.sh does the same on a real e
 import http.server
 import json
 import os
+import re
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -28,6 +30,8 @@ note() {{ echo "${{words#*image-gen }}" >>done; }}
 case $words in
   "version "*) cat engine ;;
   "compose version "*) cat plugin ;;
+  "context inspect "*) cat endpoint ;;
+  "image inspect "*revision*) cat revision ;;
   "image inspect "*) test -e image && echo sha256 ;;
   "container inspect "*) last=${{last#imagegen-}}; cat "${{last%-1}}.container" ;;
   *" config "*) test -s config && cat config ;;
@@ -47,7 +51,7 @@ case $words in
 esac
 """
 RUNNING = (
-    '{"Name": "/imagegen-NAME-1", "RestartCount": COUNT, '
+    '{"Name": "/imagegen-NAME-1", "Id": "NAME", "RestartCount": COUNT, '
     '"State": {"Running": true, "ExitCode": CODE, "Status": "running"}}'
 )
 
@@ -150,13 +154,40 @@ def became(monkeypatch):
 def test_a_start_builds_what_is_missing_once_and_waits(clone, engine, pages, capsys):
     """Secrets, .env and the image are made, the containers started, the service waited for."""
     place = Compose(clone)
+    assert not compose_files.made(clone)
     assert place.start() == 0
     assert done(engine) == ["build image-service", "up -d --no-build image-service"]
     assert capsys.readouterr().out == f"The service is ready: {place.url}\n"
     assert (clone.state / "secrets" / "image_gen_api_token").is_file()
+    assert compose_files.made(clone)
     assert "COMPOSE_FILE" in (clone.root / ".env").read_text()
     assert Compose(clone).restart() == 0
     assert done(engine)[2:] == ["stop image-service", "up -d --no-build image-service"]
+
+
+def test_an_image_of_older_code_is_told(clone, engine, pages, capsys):
+    """After `git pull` a start goes on with the image that is there: it says so, and what brings the new."""
+    code = clone.root / "consumer"
+    code.mkdir()
+    (engine / "image").touch()
+    (engine / "revision").write_text(committed(clone, code / "a.py", "1"))
+    Compose(clone).start()
+    assert "image build" not in capsys.readouterr().err
+    committed(clone, clone.root / "README.md", "no part of the image")
+    Compose(clone).restart()
+    assert "image build" not in capsys.readouterr().err
+    committed(clone, code / "a.py", "2")
+    Compose(clone).restart()
+    assert "./control.sh image build" in capsys.readouterr().err
+
+
+def committed(clone, path, text):
+    """Write a file and commit it. Returns the commit."""
+    path.write_text(text)
+    git = ["git", "-C", str(clone.root), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", str(path)], ["commit", "-q", "-m", "a"]):
+        subprocess.run([*git, *words], check=True)
+    return clone.revision()
 
 
 def test_status_tells_the_same_lines_and_codes_as_natively(clone, engine, pages, capsys):
@@ -200,7 +231,19 @@ def test_a_taken_port_is_named_before_anything_starts(clone, engine, ports, name
     ):
         Compose(clone).start()
     assert str(ports[name]) in failure.value.sentence
-    assert f"{variable}={ports[name] + 1}" in failure.value.remedy
+    # Where the commands after it find it, too.
+    assert f"{variable}={ports[name] + 1} into .env" in failure.value.remedy
+    assert done(engine) == []
+
+
+def test_files_that_the_broker_cannot_read_are_named_before_anything_starts(clone, engine):
+    """A clone made with a closed umask has them for its owner alone; the container's user is another."""
+    conf = clone.root / "rabbitmq" / "rabbitmq.conf"
+    conf.parent.mkdir()
+    conf.touch(0o600)
+    with pytest.raises(Failure, match=r"rabbitmq\.conf") as failure:
+        Compose(clone).start()
+    assert "chmod -R a+rX rabbitmq monitoring" in failure.value.remedy
     assert done(engine) == []
 
 
@@ -225,6 +268,52 @@ def test_a_service_that_ends_again_and_again_is_told_and_stopped(
         Compose(clone).start()
     assert failure.value.evidence == ["the last words"]
     assert done(engine)[-1] == "stop image-service"
+
+
+def test_deaths_of_weeks_ago_do_not_end_a_service(clone, engine, monkeypatch):
+    """One that runs and is not ready just now is waited for, however often it was restarted before."""
+    often = {"Id": "a", "RestartCount": 7, "State": {"Running": True, "Status": "running"}}
+    (engine / "image-service.container").write_text(json.dumps(often))
+    (engine / "running").write_text(json.dumps(often))
+    place = Compose(clone)
+    looked = []
+
+    def ready():
+        looked.append(None)
+        return len(looked) > 1
+
+    monkeypatch.setattr(place, "ready", ready)
+    assert place.start() == 0
+    assert done(engine)[-1] == "up -d --no-build image-service"
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "generate"])
+def test_the_containers_of_another_clone_are_left_alone(
+    clone, engine, tmp_path, became, command
+):
+    """Every clone's containers have one name: who is meant is told, and how to have both."""
+    other = tmp_path / "other"
+    other.mkdir()
+    of_other(engine, other)
+    arguments = (["A cat"],) if command == "generate" else ()
+    with pytest.raises(Failure, match=re.escape(str(other))) as failure:
+        getattr(Compose(clone), command)(*arguments)
+    assert "COMPOSE_PROJECT_NAME" in failure.value.remedy
+    assert (done(engine), became) == ([], [])
+
+
+def test_the_containers_of_a_clone_that_was_moved_are_its_own(clone, engine, tmp_path):
+    """A folder that is not there any more is no other clone."""
+    of_other(engine, tmp_path / "gone")
+    assert Compose(clone).stop() == 0
+
+
+def of_other(engine, folder):
+    """A broker that runs, brought up in a folder."""
+    labels = {"com.docker.compose.project.working_dir": str(folder)}
+    told = {"Config": {"Labels": labels}, "State": {"Running": True, "Status": "running"}}
+    for service in ("rabbitmq", "image-service"):
+        (engine / f"{service}.container").write_text(json.dumps(told))
 
 
 def test_a_chat_backend_is_told_the_port_that_is_published(clone, engine, ports, capsys):
@@ -307,6 +396,12 @@ def test_an_engine_of_no_use_says_why(engine, engine_says, plugin_says, problem)
 def test_an_engine_elsewhere_is_of_no_use(engine, monkeypatch):
     """Ports and folders of another machine are not those that control.sh speaks of."""
     monkeypatch.setenv("DOCKER_HOST", "ssh://somebody@elsewhere")
+    assert "another machine" in docker.look().problem
+
+
+def test_an_engine_elsewhere_by_its_context_is_of_no_use(engine):
+    """`docker context use` is another way to the same."""
+    (engine / "endpoint").write_text("ssh://somebody@elsewhere")
     assert "another machine" in docker.look().problem
 
 

@@ -45,6 +45,15 @@ def test_the_reason_to_run_natively_beside_docker_is_told(given, word):
     assert word in choice.reason
 
 
+def test_an_engine_that_is_away_moves_no_service():
+    """Containers may run unseen: no second service with a broker of its own takes their place."""
+    with pytest.raises(Failure, match="no Docker engine answers") as failure:
+        choose(facts(engine=NONE_ANSWERS, in_containers=True))
+    assert "IMAGE_GEN_RUN=native" in failure.value.remedy
+    assert choose(facts(wanted="native", in_containers=True)) == Choice("native")
+    assert choose(facts(engine=ENGINE, in_containers=True)).kind == "compose"
+
+
 def test_a_person_decides():
     """IMAGE_GEN_RUN has the last word, and nothing is told that the person has said."""
     assert choose(facts(wanted="native", engine=ENGINE)) == Choice("native")
