@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -55,6 +56,8 @@ def verify_model(settings: Settings, *, as_json: bool) -> int:
 
 def _carry_out(command: Callable[[], int], *, as_json: bool) -> int:
     _quieten()
+    # As the first process of a container it would otherwise not hear that it is to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return command()
     except ModelTroubleError as error:
