@@ -14,6 +14,7 @@ from typing import Any
 TIMEOUT_S = 5.0
 _REASON = 300
 """Characters of an answer's own words that are told."""
+_NO_URL = "its URL cannot be read: what is special in user and password is written with %"
 
 
 class ManagementError(Exception):
@@ -28,6 +29,10 @@ class ManagementError(Exception):
     def denied(self) -> bool:
         """Whether the user, or its password or tag, was not enough."""
         return self.status in {401, 403}
+
+
+API_ERRORS = (ManagementError, AttributeError, KeyError, TypeError)
+"""What reading the API raises when it is away, dies or answers otherwise than RabbitMQ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,9 @@ class ManagementApi:
         except urllib.error.HTTPError as error:
             with error:
                 raise ManagementError(_refusal(error), error.code) from None
+        except http.client.InvalidURL:
+            # Its own words hold what it took for the port: a part of the password.
+            raise ManagementError(_NO_URL) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
             raise ManagementError(problem) from None
