@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import queue
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -24,7 +23,8 @@ class Api(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.body = None
-        self.asked = queue.Queue()
+        self.asked = asyncio.Queue()
+        self.loop = asyncio.get_running_loop()
 
     @property
     def url(self):
@@ -38,14 +38,14 @@ class _Answer(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.wfile.write((json.dumps(TRUE[kind]) if body is None else body).encode())
-        self.server.asked.put(kind)
+        self.server.loop.call_soon_threadsafe(self.server.asked.put_nowait, kind)
 
     def log_message(self, *_):
         pass
 
 
 @pytest.fixture
-def api():
+async def api():
     with Api() as api:
         serving = threading.Thread(target=api.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()
@@ -64,7 +64,7 @@ async def test_an_odd_answer_does_not_end_the_service(api, monkeypatch, body):
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         await Bound(api.url, "imagegen", told.put_nowait, tasks).attach(session)
         for _ in range(6):
-            await asyncio.to_thread(api.asked.get)
+            await api.asked.get()
         api.body = None
         while await told.get() != 20:
             pass
