@@ -23,7 +23,8 @@ def disagreement(urls: Sequence[str]) -> str | None:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError:  # a port that is no number, a bracket that is not closed
+            (parts.hostname or "").encode("idna")
+        except ValueError:  # a port that is no number, a bracket that is not closed, a..b
             return _NO_URL
         host = parts.hostname
         if parts.scheme not in SCHEMES or port == 0 or not host or "," in host:

@@ -87,6 +87,8 @@ def test_commas_part_the_nodes(nodes, told, urls):
         (("amqp://me:p@a:5672,b:5672/v",), "no amqp://"),
         (("amqp://me:p@a,b/v",), "no amqp://"),
         (("amqp:///v",), "no amqp://"),
+        (("amqp://me:p@a..b/v",), "no amqp://"),
+        (("amqp://me:p@[::1]:5672/v", "amqp://me:p@rabbit_1./v"), None),
         ((A, "amqp://me:p@b/other"), "one broker"),
         ((A, "amqp://you:p@b/v"), "one broker"),
         ((TLS,), None),

@@ -23,6 +23,7 @@ def disagreement(urls: Sequence[str]) -> str | None:
         try:
             parts = urlsplit(url)
             _ = parts.port  # what stands there may be no number
+            (parts.hostname or "").encode("idna")  # nor that a name, which nobody dials
         except ValueError:
             return _NO_URL
         if parts.scheme not in SCHEMES or not parts.hostname or "," in parts.hostname:
