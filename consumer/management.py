@@ -14,7 +14,10 @@ from typing import Any
 TIMEOUT_S = 5.0
 _REASON = 300
 """Characters of an answer's own words that are told."""
-_NO_URL = "its URL cannot be read: what is special in user and password is written with %"
+_NO_URL = (
+    "its URL cannot be read: it is http://user:password@host:15672, and what is special in user "
+    "and password is written with %"
+)
 
 
 class ManagementError(Exception):
@@ -48,7 +51,10 @@ class ManagementApi:
     """Speaks to one API. Nobody in between is asked: no proxy."""
 
     def __init__(self, url: str) -> None:
-        parts = urllib.parse.urlsplit(url)
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError:  # a bracket in the password; whoever asks is told
+            parts = urllib.parse.urlsplit("")
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
         self._base = f"{urllib.parse.urlunsplit(bare).rstrip('/')}/api"
         self._headers = {"Content-Type": "application/json"}
@@ -74,6 +80,8 @@ class ManagementApi:
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Told:
         """Return the answer. Raises ManagementError."""
+        if "://" not in self._base:
+            raise ManagementError(_NO_URL)
         try:
             return self._ask(method, path, body)
         except urllib.error.HTTPError as error:
