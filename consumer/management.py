@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from typing_extensions import override
+
 TIMEOUT_S = 5.0
 _REASON = 300
 """Characters of an answer's own words that are told."""
@@ -47,6 +49,14 @@ class Told:
     """The broker's clock, cut to whole seconds."""
 
 
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Follows nobody elsewhere: user and password would be told there."""
+
+    @override
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 class ManagementApi:
     """Speaks to one API. Nobody in between is asked: no proxy."""
 
@@ -64,7 +74,7 @@ class ManagementApi:
             )
             token = base64.b64encode(":".join(words).encode()).decode()
             self._headers["Authorization"] = f"Basic {token}"
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _StayHere())
 
     def get(self, path: str) -> Any:
         """Return what a path holds. Raises ManagementError."""

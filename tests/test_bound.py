@@ -23,6 +23,7 @@ class Api(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.body = None
+        self.elsewhere = None
         self.asked = asyncio.Queue()
         self.loop = asyncio.get_running_loop()
 
@@ -35,7 +36,9 @@ class _Answer(BaseHTTPRequestHandler):
     def do_GET(self):
         kind = self.path.split("/")[2]
         body = self.server.body
-        self.send_response(200)
+        self.send_response(302 if self.server.elsewhere else 200)
+        if self.server.elsewhere:
+            self.send_header("Location", self.server.elsewhere)
         self.end_headers()
         self.wfile.write((json.dumps(TRUE[kind]) if body is None else body).encode())
         self.server.loop.call_soon_threadsafe(self.server.asked.put_nowait, kind)
@@ -69,6 +72,14 @@ async def test_an_odd_answer_does_not_end_the_service(api, monkeypatch, body):
         while await told.get() != 20:
             pass
         session.lose("the end of the test")
+
+
+async def test_a_password_is_told_to_nobody_elsewhere(api):
+    """Who answers "look there" is not followed: the header would be."""
+    api.elsewhere = f"{api.url}/elsewhere"
+    with pytest.raises(ManagementError, match="302"):
+        await asyncio.to_thread(ManagementApi(api.url).get, "queues")
+    assert [await api.asked.get(), api.asked.empty()] == ["queues", True]
 
 
 @pytest.mark.parametrize(
