@@ -7,7 +7,7 @@ from consumer.connection import Session
 from consumer.divergence.live import Live
 from consumer.divergence.policies import bound_in_force
 from consumer.logs import logger
-from consumer.management import ManagementApi, ManagementError, may_see, quoted
+from consumer.management import API_ERRORS, ManagementApi, may_see, quoted
 from consumer.topology import REQUESTS
 
 log = logger(__name__)
@@ -41,7 +41,7 @@ class Bound:
         while session.alive:
             try:
                 bound = await asyncio.to_thread(self._ask, api)
-            except (ManagementError, KeyError, TypeError) as error:
+            except API_ERRORS as error:
                 # The last word stands: whether a queue is bounded does not hang on this API.
                 log.debug("bound_unknown", problem=str(error))
             else:

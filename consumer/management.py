@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from typing_extensions import override
+
 TIMEOUT_S = 5.0
 _REASON = 300
 """Characters of an answer's own words that are told."""
+_NO_URL = (
+    "its URL cannot be read: it is http://user:password@host:15672, and what is special in user "
+    "and password is written with %"
+)
 
 
 class ManagementError(Exception):
@@ -30,6 +36,10 @@ class ManagementError(Exception):
         return self.status in {401, 403}
 
 
+API_ERRORS = (ManagementError, AttributeError, KeyError, TypeError)
+"""What reading the API raises when it is away, dies or answers otherwise than RabbitMQ."""
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What the API answered."""
@@ -39,11 +49,22 @@ class Told:
     """The broker's clock, cut to whole seconds."""
 
 
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Follows nobody elsewhere: user and password would be told there."""
+
+    @override
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 class ManagementApi:
     """Speaks to one API. Nobody in between is asked: no proxy."""
 
     def __init__(self, url: str) -> None:
-        parts = urllib.parse.urlsplit(url)
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError:  # a bracket in the password; whoever asks is told
+            parts = urllib.parse.urlsplit("")
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
         self._base = f"{urllib.parse.urlunsplit(bare).rstrip('/')}/api"
         self._headers = {"Content-Type": "application/json"}
@@ -53,7 +74,7 @@ class ManagementApi:
             )
             token = base64.b64encode(":".join(words).encode()).decode()
             self._headers["Authorization"] = f"Basic {token}"
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _StayHere())
 
     def get(self, path: str) -> Any:
         """Return what a path holds. Raises ManagementError."""
@@ -69,11 +90,16 @@ class ManagementApi:
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Told:
         """Return the answer. Raises ManagementError."""
+        if "://" not in self._base:
+            raise ManagementError(_NO_URL)
         try:
             return self._ask(method, path, body)
         except urllib.error.HTTPError as error:
             with error:
                 raise ManagementError(_refusal(error), error.code) from None
+        except http.client.InvalidURL:
+            # Its own words hold what it took for the port: a part of the password.
+            raise ManagementError(_NO_URL) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
             raise ManagementError(problem) from None

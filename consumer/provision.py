@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any, Literal
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -15,16 +16,13 @@ from aiormq.exceptions import (
 
 from consumer import topology
 from consumer.errors import StartRefusedError
-from consumer.management import ManagementApi, ManagementError, quoted
+from consumer.management import API_ERRORS, ManagementApi, ManagementError, quoted
 from consumer.topology import BINDINGS, EXCHANGES, Exchange, Queue
 
-API_ERRORS = (ManagementError, KeyError, TypeError)
-"""What reading the management API raises when it is away, dies or is none."""
-
-Declare = Callable[[AbstractChannel], Awaitable[str]]
-"""Declares a thing and returns what was done, as the end of a sentence."""
-
 Found = Literal["there", "missing", "unknown"]
+
+Declare = Callable[[AbstractChannel, Found], Awaitable[str]]
+"""Declares a thing and returns what was done, as the end of a sentence."""
 
 
 class Provision:
@@ -72,7 +70,7 @@ class Provision:
         async def look(channel: AbstractChannel) -> None:
             await channel.declare_exchange(exchange.name, passive=True)
 
-        async def declare(channel: AbstractChannel) -> str:
+        async def declare(channel: AbstractChannel, _found: Found) -> str:
             await channel.declare_exchange(exchange.name, exchange.type, durable=True)
             return "was declared"
 
@@ -82,10 +80,10 @@ class Provision:
         async def look(channel: AbstractChannel) -> None:
             await channel.declare_queue(queue.name, passive=True)
 
-        async def declare(channel: AbstractChannel) -> str:
+        async def declare(channel: AbstractChannel, found: Found) -> str:
             arguments: Any = topology.declare_arguments(queue)
             word = "was declared; its limits are arguments, fixed for the queue's life"
-            if await self._bounded_by_policy(queue):
+            if await self._bounded_by_policy(queue, found):
                 arguments = {"x-queue-type": "classic"}
                 word = "was declared; its limits are a policy"
             declared = await channel.declare_queue(
@@ -115,19 +113,24 @@ class Provision:
 
     # ------------------------------------------------------------ over the management API
 
-    async def _bounded_by_policy(self, queue: Queue) -> bool:
-        """Set the queue's policy, which can be changed later without a new queue; if we may."""
+    async def _bounded_by_policy(self, queue: Queue, found: Found) -> bool:
+        """Whether the queue has its policy, which can be changed later without a new queue.
+
+        For a queue that is missing it is set, if we may. What is there is left as it is: an
+        operator may have changed it since, and a lower limit could drop what waits.
+        """
         if self._management_url is None:
             return False
-        body = {
-            key: value
-            for key, value in topology.policy(queue).items()
-            if key not in {"name", "vhost"}
-        }
+        api = ManagementApi(self._management_url)
+        wanted = topology.policy(queue)
+        body = {key: value for key, value in wanted.items() if key not in {"name", "vhost"}}
         path = f"policies/{quoted(self._vhost)}/{quoted(queue.name)}"
         try:
-            await asyncio.to_thread(ManagementApi(self._management_url).put, path, body)
-        except ManagementError:
+            held = await asyncio.to_thread(_limits_at, api, path)
+            if found != "missing" or held.keys() >= queue.limits.keys():
+                return bool(held)
+            await asyncio.to_thread(api.put, path, body)
+        except API_ERRORS:
             return False
         return True
 
@@ -169,7 +172,7 @@ async def _declare(
 ) -> list[str]:
     channel = await connection.channel(publisher_confirms=False)
     try:
-        word = await declare(channel)
+        word = await declare(channel, found)
     except ChannelAccessRefused:
         if found != "missing":
             return [f"{what} is there, and our user may not declare it: taken as it is."]
@@ -179,12 +182,22 @@ async def _declare(
     except ChannelPreconditionFailed as error:
         raise StartRefusedError(
             f"{what} is there, but not as the table says: {error}",
-            "Delete it, or set IMAGE_GEN_TOPOLOGY=auto to use it as it is.",
+            "Run `imagegen topology diff`, or set IMAGE_GEN_TOPOLOGY=auto to use it as it is.",
         ) from error
     except ChannelClosed as error:
         return [f"{what} could not be declared: {error}"]
     await channel.close()
     return [f"{what} {word}."]
+
+
+def _limits_at(api: ManagementApi, path: str) -> topology.Arguments:
+    """Return the limits of a policy; none where it is missing. Raises API_ERRORS."""
+    try:
+        return dict(api.get(path)["definition"])
+    except ManagementError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+    return {}
 
 
 def _get_queues(management_url: str, vhost: str) -> dict[str, dict[str, Any]]:

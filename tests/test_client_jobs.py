@@ -23,6 +23,7 @@ from imagegen_client import (
 from imagegen_client import broadcast as broadcast_module
 from imagegen_client import client as client_module
 from imagegen_client import job as job_module
+from imagegen_client import news as news_module
 from imagegen_client import pending as pending_module
 from imagegen_client import watch as watch_module
 from imagegen_client.status import merged
@@ -291,6 +292,48 @@ async def test_the_news_of_all_comes_over_reconnects(impostor, proxy):
         await client._link.session(10)
         await impostor.tell("any", "running")
         assert (await heard.get()).job_id == "any"
+
+
+async def test_a_session_does_not_wait_for_the_news_of_hundreds_of_jobs(broker, monkeypatch):
+    """On a cluster a binding takes its time; what nobody follows any more is not bound then."""
+    bound, go = asyncio.Queue(), asyncio.Event()
+
+    async def bind(_queue, _exchange, topic):
+        bound.put_nowait(topic)
+        await go.wait()
+
+    monkeypatch.setattr(aio_pika.queue.Queue, "bind", bind)
+    monkeypatch.setattr(news_module, "BIND_TIMEOUT_S", 0.1)
+    client = ImageClient(broker.url())
+    for number in range(200):
+        await client._link.news.follow(f"job-{number}", print)
+    async with client:
+        await client.ready()
+        await client.unfollow(print, "job-198")
+        go.set()
+        async with asyncio.timeout(30):
+            topics = {await bound.get() for _ in range(199)}
+        assert topics == {f"job.*.job-{number}" for number in range(200) if number != 198}
+
+
+async def test_a_watch_that_is_left_at_once_leaves_nothing_behind(broker, monkeypatch):
+    """Its caller is gone before the broker has answered."""
+    began = asyncio.Event()
+
+    async def bind(*_):
+        began.set()
+        await asyncio.get_running_loop().create_future()
+
+    async with ImageClient(broker.url()) as client:
+        await client.ready()
+        monkeypatch.setattr(aio_pika.queue.Queue, "bind", bind)
+        monkeypatch.setattr(news_module, "BIND_TIMEOUT_S", 1e3)
+        watching = asyncio.get_running_loop().create_task(anext(client.watch("left")))
+        await began.wait()
+        monkeypatch.setattr(news_module, "BIND_TIMEOUT_S", 0.01)
+        watching.cancel()
+        await asyncio.wait({watching})
+        assert client._link.news._listeners == {}
 
 
 async def test_a_listener_that_fails_costs_no_other_its_news(impostor, client, caplog):

@@ -199,6 +199,61 @@ async def test_declare_may_be_said_again(connection):
         assert len(await provision("declare").apply(connection)) == 7
 
 
+async def test_what_an_operator_set_since_is_left_as_it_is(connection, blank, broker):
+    """A bound that was raised and a longer parking stay: `declare` is said at every reconnect."""
+    management_url = broker.node.management_url("admin")
+    await provision("auto", blank.name, management_url).apply(connection)
+    raised = {"imagegen.requests": 50, "imagegen.parking": 5000}
+    for name, most in raised.items():
+        _raise(broker, blank, name, most)
+    await provision("declare", blank.name, management_url).apply(connection)
+    assert _bounds(broker, blank).items() >= raised.items()
+
+
+async def test_a_policy_that_waits_for_its_queue_is_left_as_it_is(connection, blank, broker):
+    """A queue that was deleted comes back under the bound that an operator gave it."""
+    management_url = broker.node.management_url("admin")
+    await provision("auto", blank.name, management_url).apply(connection)
+    _raise(broker, blank, "imagegen.requests", 50)
+    broker.api(f"queues/{blank.path}/imagegen.requests", "DELETE")
+    told = await provision("auto", blank.name, management_url).apply(connection)
+    assert "its limits are a policy" in told[0]
+    assert _bounds(broker, blank)["imagegen.requests"] == 50
+
+
+async def test_a_refusal_changes_no_policy(connection, blank, broker):
+    """A cluster's policies keep the limit of deliveries, without which 4.x drops what is looked at."""
+    policies = topology.definitions(20, cluster=True)["policies"]
+    for policy in policies:
+        body = {**policy, "vhost": blank.name}
+        broker.api(f"policies/{blank.path}/{policy['name']}", "PUT", body)
+    channel = await connection.channel()
+    for queue in topology.queues(20):
+        quorum = {"x-queue-type": "quorum"}
+        await channel.declare_queue(queue.name, durable=True, arguments=quorum)
+    management_url = broker.node.management_url("admin")
+    await refusal(provision("declare", blank.name, management_url).apply(connection))
+    assert _definitions(broker, blank) == {
+        each["name"]: each["definition"] for each in policies
+    }
+
+
+def _raise(broker, blank, name, most):
+    """Set a queue's policy as the table has it, with another number of messages."""
+    (queue,) = (queue for queue in topology.queues(20) if queue.name == name)
+    policy = topology.policy(queue)
+    policy |= {"vhost": blank.name, "definition": {**queue.limits, "max-length": most}}
+    broker.api(f"policies/{blank.path}/{name}", "PUT", policy)
+
+
+def _definitions(broker, blank):
+    return {one["name"]: one["definition"] for one in broker.api(f"policies/{blank.path}")}
+
+
+def _bounds(broker, blank):
+    return {name: one["max-length"] for name, one in _definitions(broker, blank).items()}
+
+
 async def test_auto_uses_another_queue_as_it_is(connection):
     """Without the management API a bound cannot be seen: the queue is used, and nothing made up."""
     channel = await connection.channel()

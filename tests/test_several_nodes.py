@@ -17,6 +17,7 @@ from tests.proxy import FrameProxy
 from tests.rpc import Requester
 
 SMALL = {"width": 256, "height": 256}
+TLS = "amqps://me:p@a:5671/v?cafile=/ca.pem"
 A, B, C = (f"amqp://me:p@{name}:5672/v" for name in "abc")
 
 both = pytest.mark.parametrize("nodes", [of_service, of_client], ids=["service", "client"])
@@ -86,12 +87,22 @@ def test_commas_part_the_nodes(nodes, told, urls):
         (("amqp://me:p@a:5672,b:5672/v",), "no amqp://"),
         (("amqp://me:p@a,b/v",), "no amqp://"),
         (("amqp:///v",), "no amqp://"),
+        (("amqp://me:p@a..b/v",), "no amqp://"),
+        (("amqp://me:p@[::1]:5672/v", "amqp://me:p@rabbit_1./v"), None),
         ((A, "amqp://me:p@b/other"), "one broker"),
         ((A, "amqp://you:p@b/v"), "one broker"),
+        ((TLS,), None),
+        ((f"{TLS}&no_verify_ssl=1", f"{TLS}&no_verify_ssl=0"), None),
+        ((TLS, f"{TLS}&no_verify_ssl=false"), "neither 0 nor 1"),
+        ((f"{TLS}&no_verify_ssl=",), "neither 0 nor 1"),
+        ((TLS.replace("amqps", "amqp"),), "everything goes readable"),
     ],
 )
 def test_nodes_that_are_not_those_of_one_broker_are_told(nodes, urls, said):
-    """Same user and vhost everywhere; a list that is meant otherwise is not taken for one host."""
+    """Same user and vhost everywhere; a list that is meant otherwise is not taken for one host.
+
+    Nor is TLS taken off silently: aiormq verifies nobody with any `no_verify_ssl` but 0.
+    """
     told = nodes.disagreement(urls)
     assert told is said is None or said in told
 

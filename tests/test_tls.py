@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import subprocess
 
 import psutil
 import pytest
@@ -12,7 +13,7 @@ from consumer.doctor.broker_verdicts import judge_broker, judge_rights
 from consumer.doctor.verdict import Level
 from consumer.topology_commands import Aim, check
 from imagegen_client import ImageClient, Unavailable
-from tests.tls_node import TlsBroker, TlsNode, certificates
+from tests.tls_node import ROOT, TlsBroker, TlsNode, certificates
 
 SMALL = {"width": 256, "height": 256}
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
@@ -82,6 +83,14 @@ def test_the_management_api_is_spoken_to_over_tls(broker, monkeypatch, another_c
     monkeypatch.setenv("SSL_CERT_FILE", str(another_ca))
     assert check(aim, rights=True, as_json=False) == 69
     assert UNTRUSTED in capsys.readouterr().err
+
+
+def test_certificates_that_cannot_be_made_are_told(tmp_path):
+    """In openssl's own words: a common name has 64 characters at most."""
+    script = ROOT / "tools" / "rabbitmq_certificates.sh"
+    ran = subprocess.run([script, tmp_path, "a" * 65], check=False, capture_output=True)
+    assert ran.returncode != 0
+    assert b"string too long" in ran.stderr
 
 
 def test_what_is_older_than_tls_1_2_is_refused(broker):

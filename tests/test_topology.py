@@ -9,6 +9,7 @@ from consumer import topology
 from consumer.divergence.compare import differences, unseen
 from consumer.divergence.live import Live, Wanted
 from consumer.divergence.policies import bound_in_force
+from consumer.topology_commands import Aim
 from imagegen_client import Busy, ImageClient
 from tests.command_line import CommandLine
 
@@ -329,6 +330,17 @@ def test_the_table_is_itself():
     )
 
 
+@pytest.mark.parametrize("cluster", [False, True])
+def test_the_type_that_is_wanted_is_that_of_the_queues_that_are_there(cluster):
+    """Without its queue of requests a cluster is still one: it gets a quorum queue again."""
+    table = topology.definitions(20, cluster=cluster)
+    strange = {"name": "other", "arguments": {"x-queue-type": "quorum"}}
+    left = [queue for queue in table["queues"] if queue["name"] != "imagegen.requests"]
+    aim = Aim("http://here", "imagegen", 20, None, hardened=False)
+    assert aim.wanted(live(queues=[strange, *left])).cluster is cluster
+    assert aim.wanted(live(queues=[*left, TABLE["queues"][0]])).cluster is False
+
+
 def test_what_may_not_be_read_is_taken_from_the_queue():
     """Without a right to read policies the limits in force are compared, once they are known."""
     queues = [dict(queue) for queue in TABLE["queues"]]
@@ -340,8 +352,9 @@ def test_what_may_not_be_read_is_taken_from_the_queue():
     assert told(live(policies=None, queues=queues, users=None)) == [
         "queue imagegen.requests: max-length is 9, the table says 20"
     ]
-    assert unseen(live(policies=None, users=None), rights=True) == [
+    assert unseen(live(policies=None, users=None, queues=queues[:2]), rights=True) == [
         "policies may not be read by this user: limits in force were compared",
+        "what is in force at queue imagegen.expired is not known yet: ask again in a moment",
         "users and rights may be read by administrators only",
     ]
 

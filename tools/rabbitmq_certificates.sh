@@ -20,7 +20,8 @@ shift
 days=${DAYS:-365}
 mkdir -p -- "$into"
 work=$(mktemp -d)
-trap 'rm -rf -- "$work"' EXIT
+# What openssl says is of interest only where it fails.
+trap 'code=$?; [[ $code -eq 0 ]] || cat -- "$work/said" >&2; rm -rf -- "$work"; exit "$code"' EXIT
 
 names=DNS:localhost,IP:127.0.0.1,IP:::1
 for name in "$@"; do
@@ -29,16 +30,16 @@ done
 key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
 
 openssl req -x509 "${key[@]}" -days "$days" -subj "/CN=imagegen development CA" \
-  -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$work/ca.key" -out "$into/ca.pem" 2>/dev/null
+  -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$work/ca.key" -out "$into/ca.pem" 2>>"$work/said"
 
 sign() {
   local file=$1 subject=$2 usage=$3 alternative=$4
-  openssl req "${key[@]}" -subj "/CN=$subject" -keyout "$into/$file.key" -out "$work/$file.csr" 2>/dev/null
+  openssl req "${key[@]}" -subj "/CN=$subject" -keyout "$into/$file.key" -out "$work/$file.csr" 2>>"$work/said"
   printf '%s\n' "basicConstraints=critical,CA:FALSE" "keyUsage=critical,digitalSignature" \
     "extendedKeyUsage=$usage" "subjectAltName=$alternative" \
     "subjectKeyIdentifier=hash" "authorityKeyIdentifier=keyid" >"$work/$file.ext"
   openssl x509 -req -in "$work/$file.csr" -CA "$into/ca.pem" -CAkey "$work/ca.key" -CAcreateserial \
-    -CAserial "$work/serial" -days "$days" -extfile "$work/$file.ext" -out "$into/$file.pem" 2>/dev/null
+    -CAserial "$work/serial" -days "$days" -extfile "$work/$file.ext" -out "$into/$file.pem" 2>>"$work/said"
 }
 
 sign server "${1:-localhost}" serverAuth "$names"

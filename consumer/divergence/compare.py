@@ -30,6 +30,12 @@ def unseen(live: Live, *, rights: bool) -> list[str]:
     sentences = []
     if live.policies is None:
         sentences.append("policies may not be read by this user: limits in force were compared")
+        sentences += [
+            f"what is in force at queue {queue['name']} is not known yet: ask again in a moment"
+            for queue in live.queues
+            if queue["name"] in topology.OWN_OBJECTS
+            and "effective_policy_definition" not in queue
+        ]
     if live.operator_policies is None and live.policies is not None:
         sentences.append("operator policies may not be read by this user")
     if rights and (live.users is None or live.permissions is None):

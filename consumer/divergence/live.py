@@ -28,11 +28,11 @@ class Live:
 
     @property
     def cluster(self) -> bool:
-        """Whether the requests wait in a quorum queue."""
-        return any(
-            queue["name"] == topology.REQUESTS and type_of(queue) == "quorum"
-            for queue in self.queues
-        )
+        """Whether the requests wait in a quorum queue; where it is missing, whether others are."""
+        requests = named(self.queues, topology.REQUESTS)
+        ours = (queue for queue in self.queues if queue["name"] in topology.OWN_OBJECTS)
+        deciding = ours if requests is None else [requests]
+        return any(type_of(queue) == "quorum" for queue in deciding)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
@@ -43,8 +44,8 @@ class News:
         except aio_pika.exceptions.ChannelClosed:
             return
         self._line, self._queue = line, queue
-        for job_id in tuple(self._listeners):
-            await self._bind(job_id)
+        # Of hundreds of jobs that takes longer than a session may take to stand.
+        await self._in_background(self._bind_all())
 
     def close(self) -> None:
         """Hear nothing more from this connection. May be called twice."""
@@ -67,11 +68,16 @@ class News:
             del self._listeners[job_id]
             await self._unbind(job_id)
 
+    async def _bind_all(self) -> None:
+        for job_id in tuple(self._listeners):
+            await self._bind(job_id)
+
     async def _bind(self, job_id: str | None) -> None:
         async def bind(queue: AbstractQueue) -> None:
-            if job_id not in self._bound:
+            if job_id not in self._bound and job_id in self._listeners:
                 await queue.bind(EVENTS, _topic(job_id))
-                self._bound.add(job_id)
+                if queue is self._queue:  # not that of a connection which was lost meanwhile
+                    self._bound.add(job_id)
 
         await self._change(bind)
 
@@ -84,8 +90,12 @@ class News:
         await self._change(unbind)
 
     async def _change(self, change: Callable[[AbstractQueue], Awaitable[None]]) -> None:
-        """Change a binding, in a task of its own: a call that is cut off closes the channel of all."""
-        chore = asyncio.get_running_loop().create_task(self._changed(change))
+        """Change a binding: a call that is cut off closes the channel of all."""
+        await self._in_background(self._changed(change))
+
+    async def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have it done in a task of its own, and wait for it for a moment."""
+        chore = asyncio.get_running_loop().create_task(work)
         self._chores.add(chore)
         chore.add_done_callback(self._chores.discard)
         await asyncio.wait({chore}, timeout=BIND_TIMEOUT_S)

@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 SCHEMES = {"amqp", "amqps"}
 
@@ -23,10 +23,16 @@ def disagreement(urls: Sequence[str]) -> str | None:
         try:
             parts = urlsplit(url)
             _ = parts.port  # what stands there may be no number
+            (parts.hostname or "").encode("idna")  # nor that a name, which nobody dials
         except ValueError:
             return _NO_URL
         if parts.scheme not in SCHEMES or not parts.hostname or "," in parts.hostname:
             return _NO_URL
+        given = parse_qs(parts.query, keep_blank_values=True)
+        if not {"0", "1"}.issuperset(given.get("no_verify_ssl", ())):
+            return _NO_CHOICE
+        if parts.scheme == "amqp" and not _OF_TLS.isdisjoint(given):
+            return _NO_TLS
         faces.add((parts.username, parts.path))
     if len(faces) > 1:
         return (
@@ -38,6 +44,16 @@ def disagreement(urls: Sequence[str]) -> str | None:
 _NO_URL = (
     "is no amqp:// or amqps:// URL. Give amqp://user:password@host:5672/vhost, and for the nodes "
     "of a cluster several of them with commas between."
+)
+
+_OF_TLS = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
+_NO_TLS = (
+    "has parameters of TLS and is amqp://, over which everything goes readable, the password "
+    "too. Write amqps:// (port 5671), or leave them out."
+)
+_NO_CHOICE = (
+    "has a no_verify_ssl that is neither 0 nor 1. It is for a look by hand: with any word but 0, "
+    "`false` too, nobody looks whose certificate it is."
 )
 
 

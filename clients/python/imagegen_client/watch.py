@@ -24,8 +24,8 @@ async def watched(job_id: str, news: News, ask: Ask) -> AsyncGenerator[JobStatus
         NotFound, Unavailable: as `ask`, at first; later only after MISSED_MOST times in a row.
     """
     latest = _Latest()
-    await news.follow(job_id, latest.put)
     try:
+        await news.follow(job_id, latest.put)
         status, missed = await ask(), 0
         yield status
         while not status.ended:
