@@ -203,7 +203,9 @@ def test_a_file_that_comes_changed_is_refused(imagegen, hub, home):
     assert verified(imagegen)[0] == 0
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name)
+@pytest.mark.parametrize(
+    "end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name
+)
 def test_a_pull_that_was_ended_goes_on_from_there(imagegen, hub, home, tmp_path, end):
     """By Ctrl-C, the end of its container or a kill: what had come of a file is not fetched again."""
     hub.faults.held = WEIGHTS

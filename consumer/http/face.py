@@ -267,6 +267,7 @@ class Face:
 
     async def _unfollow(self, job_id: str) -> None:
         await self._client.unfollow(self.heard.hear, job_id)
+        self.heard.forget(job_id)
 
     async def statuses(self, records: list[Record]) -> tuple[JobStatus, ...]:
         """Return where jobs stand, as far as the broker and the events tell."""

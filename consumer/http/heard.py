@@ -38,6 +38,10 @@ class Heard:
         """Return how many steps of a running job are done, if that was heard."""
         return self._steps.get(job_id)
 
+    def forget(self, job_id: str) -> None:
+        """Drop the latest step of a job whose news do not come any more: it would be out of date."""
+        self._steps.pop(job_id, None)
+
     @contextlib.contextmanager
     def following(self, job_id: str) -> Iterator[asyncio.Event]:
         """Lend a bell that rings with every piece of news of a job; who hears it clears it."""
