@@ -273,8 +273,8 @@ def _aim(
     hardened: bool,
 ) -> "Aim":
     """Return the broker that is meant and the table that is wanted there."""
-    from consumer.nodes import nodes_in  # noqa: PLC0415
     from consumer.topology_commands import Aim  # noqa: PLC0415
+    from imagegen_client.nodes import nodes_in  # noqa: PLC0415
 
     settings = _settings()
     given = settings.management_url

@@ -18,7 +18,7 @@ import structlog
 from pydantic import BaseModel, SecretStr
 from typing_extensions import override
 
-from consumer.nodes import nodes_in
+from imagegen_client.nodes import nodes_in
 
 HIDDEN = "***"
 """Stands where a secret stood."""

@@ -15,8 +15,8 @@ from aio_pika.exceptions import AMQPError, DeliveryError
 from aiormq.exceptions import ChannelAccessRefused
 from pamqp.commands import Basic
 
-from consumer.nodes import nodes_in
 from consumer.topology import EXCHANGE, PARKING, REQUESTS
+from imagegen_client.nodes import nodes_in
 from schemas.reply import ACCEPT_HEADER, FIELD_HEADER_PREFIX
 
 TIMEOUT_S = 10.0

@@ -37,7 +37,6 @@ from consumer.intake import Desk, Intake
 from consumer.keeper import Keeper
 from consumer.logs import configure, logger, secrets_in
 from consumer.metrics import Metrics
-from consumer.nodes import nodes_in
 from consumer.presence import Presence
 from consumer.provision import Provision
 from consumer.queries import Queries
@@ -46,6 +45,7 @@ from consumer.runner import Runner, Style
 from consumer.settings import Settings
 from consumer.store import Store, StoreLostError
 from imagegen_client import ImageClient
+from imagegen_client.nodes import nodes_in
 
 log = logger(__name__)
 

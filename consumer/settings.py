@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from consumer.nodes import disagreement, nodes_in
+from imagegen_client.nodes import disagreement, nodes_in
 from schemas.request import MAX_GUIDANCE, MAX_STEPS, MIN_STEPS
 from schemas.sizes import LISTED_SIZES, MAX_SIDE, MIN_SIDE, drawn_size
 

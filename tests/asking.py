@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import Gate
+from tests.house import House
 
 PATIENCE_S = 30.0
 SMALL = {"width": 256, "height": 256}
@@ -166,3 +167,22 @@ async def _parsed(lines):
         elif event:
             yield event
             event = {}
+
+
+@pytest.fixture(scope="module")
+def house(broker, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("house")
+    house = House(broker, folder, HTTP_AMQP_URL=broker.url("imagegen-http"))
+    yield house
+    house.stop()
+
+
+@pytest.fixture
+def service(house):
+    return house.service()
+
+
+@pytest.fixture
+async def caller(service):
+    async with Caller(service) as caller:
+        yield caller

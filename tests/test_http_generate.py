@@ -11,29 +11,10 @@ from PIL import Image
 
 from schemas import GenerationResult
 from tests import asking
-from tests.asking import SMALL, Caller, held, name, problem
-from tests.house import House
+from tests.asking import SMALL, held, name, problem
 
 gate = asking.gate
-
-
-@pytest.fixture(scope="module")
-def house(broker, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    house = House(broker, folder, HTTP_AMQP_URL=broker.url("imagegen-http"))
-    yield house
-    house.stop()
-
-
-@pytest.fixture
-def service(house):
-    return house.service()
-
-
-@pytest.fixture
-async def caller(service):
-    async with Caller(service) as caller:
-        yield caller
+house, service, caller = asking.house, asking.service, asking.caller
 
 
 async def test_a_picture_comes_as_json(caller):

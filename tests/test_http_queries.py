@@ -7,28 +7,11 @@ import aio_pika
 import pytest
 
 from schemas.status import JobList, JobStatus
-from tests.asking import SMALL, Caller, name
-from tests.house import House
+from tests import asking
+from tests.asking import SMALL, name
 from tests.rpc import Requester
 
-
-@pytest.fixture(scope="module")
-def house(broker, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    house = House(broker, folder, HTTP_AMQP_URL=broker.url("imagegen-http"))
-    yield house
-    house.stop()
-
-
-@pytest.fixture
-def service(house):
-    return house.service()
-
-
-@pytest.fixture
-async def caller(service):
-    async with Caller(service) as caller:
-        yield caller
+house, service, caller = asking.house, asking.service, asking.caller
 
 
 @pytest.fixture

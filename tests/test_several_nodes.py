@@ -4,14 +4,12 @@ import asyncio
 
 import pytest
 
-from consumer import nodes as of_service
 from consumer.doctor import broker as broker_look
 from consumer.doctor.broker_verdicts import judge_broker
 from consumer.logs import Scrubber
 from consumer.parking import opened
 from consumer.settings import SettingsError, read_settings
-from imagegen_client import ImageClient
-from imagegen_client import nodes as of_client
+from imagegen_client import ImageClient, nodes
 from tests.impostor import in_the_services_place
 from tests.proxy import FrameProxy
 from tests.rpc import Requester
@@ -19,8 +17,6 @@ from tests.rpc import Requester
 SMALL = {"width": 256, "height": 256}
 TLS = "amqps://me:p@a:5671/v?cafile=/ca.pem"
 A, B, C = (f"amqp://me:p@{name}:5672/v" for name in "abc")
-
-both = pytest.mark.parametrize("nodes", [of_service, of_client], ids=["service", "client"])
 
 
 class TwoNodes:
@@ -61,7 +57,6 @@ async def open_nodes(broker):
 # ---------------------------------------------------------------- how they are told
 
 
-@both
 @pytest.mark.parametrize(
     ("told", "urls"),
     [
@@ -71,12 +66,11 @@ async def open_nodes(broker):
         ("amqp://me:pass,word@a/v", ("amqp://me:pass,word@a/v",)),
     ],
 )
-def test_commas_part_the_nodes(nodes, told, urls):
+def test_commas_part_the_nodes(told, urls):
     """A comma parts two URLs, with or without space; one in a password parts nothing."""
     assert nodes.nodes_in(told) == urls
 
 
-@both
 @pytest.mark.parametrize(
     ("urls", "said"),
     [
@@ -98,7 +92,7 @@ def test_commas_part_the_nodes(nodes, told, urls):
         ((TLS.replace("amqps", "amqp"),), "everything goes readable"),
     ],
 )
-def test_nodes_that_are_not_those_of_one_broker_are_told(nodes, urls, said):
+def test_nodes_that_are_not_those_of_one_broker_are_told(urls, said):
     """Same user and vhost everywhere; a list that is meant otherwise is not taken for one host.
 
     Nor is TLS taken off silently: aiormq verifies nobody with any `no_verify_ssl` but 0.
@@ -107,8 +101,7 @@ def test_nodes_that_are_not_those_of_one_broker_are_told(nodes, urls, said):
     assert told is said is None or said in told
 
 
-@both
-def test_every_node_has_its_turn_before_the_wait_grows(nodes):
+def test_every_node_has_its_turn_before_the_wait_grows():
     """Three nodes: all have a turn in a round; a session that stood begins another round."""
     turns = nodes.Nodes((A, B, C))
     first = []
@@ -122,8 +115,7 @@ def test_every_node_has_its_turn_before_the_wait_grows(nodes):
     assert [turns.pass_on() for _ in range(3)] == [False, False, True]
 
 
-@both
-def test_a_fleet_with_one_setting_begins_at_different_nodes(nodes):
+def test_a_fleet_with_one_setting_begins_at_different_nodes():
     """Who begins where is left to chance: of 60, each node has some."""
     begins = {nodes.Nodes((A, B, C)).current for _ in range(60)}
     assert begins == {A, B, C}

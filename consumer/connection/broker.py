@@ -12,7 +12,7 @@ from consumer.connection.link import LINK_ERRORS, dialled, silence_s
 from consumer.connection.publishing import LinkLostError, Published, publish_on
 from consumer.connection.session import Loss, Session, while_alive
 from consumer.logs import logger
-from consumer.nodes import Nodes, nodes_in
+from imagegen_client.nodes import Nodes, nodes_in
 
 log = logger(__name__)
 

@@ -28,8 +28,8 @@ from aiormq.exceptions import (
 
 from consumer.connection import LINK_ERRORS
 from consumer.connection.link import dialled
-from consumer.nodes import nodes_in
 from consumer.topology import CONTROL, EVENTS, EXCHANGE, EXPIRED, REQUESTS
+from imagegen_client.nodes import nodes_in
 
 TCP_S = 5.0
 DIAL_S = 8.0

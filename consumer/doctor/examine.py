@@ -22,8 +22,8 @@ from consumer.doctor import (
 )
 from consumer.doctor.asking import Asked, NoAnswerError
 from consumer.doctor.verdict import Verdict, fail
-from consumer.nodes import nodes_in
 from consumer.settings import Settings
+from imagegen_client.nodes import nodes_in
 
 LOOK_S = 20.0
 BROKER_S = 30.0

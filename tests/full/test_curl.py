@@ -13,9 +13,9 @@ from schemas.http import Accepted
 from schemas.status import JobList, JobStatus
 from tests import asking
 from tests.asking import SMALL, Caller, held, name
-from tests.house import House
 
 gate = asking.gate
+house, service = asking.house, asking.service
 PATIENCE_S = "60"
 
 
@@ -58,19 +58,6 @@ class Curl:
 
     def post(self, path, body, *arguments):
         return self(path, "--json", json.dumps(body), *arguments)
-
-
-@pytest.fixture(scope="module")
-def house(broker, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    house = House(broker, folder, HTTP_AMQP_URL=broker.url("imagegen-http"))
-    yield house
-    house.stop()
-
-
-@pytest.fixture
-def service(house):
-    return house.service()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The nodes: the URLs that a caller gives of one broker, and which of them is tried next."""
+"""The nodes: the URLs that are given of one broker, and which of them is tried next."""
 
 import random
 import re
@@ -22,11 +22,11 @@ def disagreement(urls: Sequence[str]) -> str | None:
     for url in urls:
         try:
             parts = urlsplit(url)
-            _ = parts.port  # what stands there may be no number
-            (parts.hostname or "").encode("idna")  # nor that a name, which nobody dials
-        except ValueError:
+            port, host = parts.port, parts.hostname
+            (host or "").encode("idna")
+        except ValueError:  # a port that is no number, a bracket that is not closed, a..b
             return _NO_URL
-        if parts.scheme not in SCHEMES or not parts.hostname or "," in parts.hostname:
+        if parts.scheme not in SCHEMES or port == 0 or not host or "," in host:
             return _NO_URL
         given = parse_qs(parts.query, keep_blank_values=True)
         if not {"0", "1"}.issuperset(given.get("no_verify_ssl", ())):
@@ -42,8 +42,9 @@ def disagreement(urls: Sequence[str]) -> str | None:
 
 
 _NO_URL = (
-    "is no amqp:// or amqps:// URL. Give amqp://user:password@host:5672/vhost, and for the nodes "
-    "of a cluster several of them with commas between."
+    "is no amqp:// or amqps:// URL. Give amqp://user:password@host:5672/vhost; what is special in "
+    "the password is written with %, such as %2F for a slash. For the nodes of a cluster give "
+    "several with commas between."
 )
 
 _OF_TLS = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
@@ -58,7 +59,7 @@ _NO_CHOICE = (
 
 
 class Nodes:
-    """Takes turns. Begins anywhere, so that the clients of one setting spread over the nodes."""
+    """Takes turns. Begins anywhere, so that those with one setting spread over the nodes."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = random.sample(urls, len(urls))
