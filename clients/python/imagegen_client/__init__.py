@@ -1,6 +1,7 @@
 """The client of imagegen: `await client.generate("A sunset over mountains")`."""
 
-from imagegen_client.client import ImageClient
+from typing import TYPE_CHECKING
+
 from imagegen_client.errors import (
     Busy,
     Cancelled,
@@ -12,9 +13,12 @@ from imagegen_client.errors import (
     Unavailable,
 )
 from imagegen_client.image import GeneratedImage, Progress
-from imagegen_client.job import Job
 from imagegen_client.retry import Retry
 from imagegen_client.status import JobStatus
+
+if TYPE_CHECKING:
+    from imagegen_client.client import ImageClient
+    from imagegen_client.job import Job
 
 __all__ = [
     "Busy",
@@ -32,3 +36,16 @@ __all__ = [
     "Retry",
     "Unavailable",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what speaks AMQP when it is asked for: the errors alone should cost no aio-pika."""
+    if name == "ImageClient":
+        from imagegen_client.client import ImageClient  # noqa: PLC0415
+
+        return ImageClient
+    if name == "Job":
+        from imagegen_client.job import Job  # noqa: PLC0415
+
+        return Job
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
