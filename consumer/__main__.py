@@ -78,7 +78,12 @@ Cluster = Annotated[
     bool | None,
     typer.Option("--cluster/--single", help="Quorum or classic queues; default: as they are."),
 ]
-Hardened = Annotated[bool, typer.Option("--hardened", help="Callers lose amq.default.")]
+Hardened = Annotated[
+    bool | None,
+    typer.Option(
+        "--hardened/--no-hardened", help="Callers lose amq.default; default: as it is."
+    ),
+]
 Compared = Annotated[bool, typer.Option("--rights/--no-rights", help="Compare users' rights.")]
 SetRights = Annotated[bool, typer.Option("--rights", help="Set rights of users there, too.")]
 Check = Annotated[
@@ -219,7 +224,7 @@ def diff(  # noqa: PLR0913, PLR0917 - options of a command
     vhost: Vhost = None,
     max_queue_size: Bound = None,
     cluster: Cluster = None,
-    hardened: Hardened = False,  # noqa: FBT002
+    hardened: Hardened = None,
     rights: Compared = True,  # noqa: FBT002
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -236,7 +241,7 @@ def check(  # noqa: PLR0913, PLR0917 - options of a command
     vhost: Vhost = None,
     max_queue_size: Bound = None,
     cluster: Cluster = None,
-    hardened: Hardened = False,  # noqa: FBT002
+    hardened: Hardened = None,
     rights: Compared = True,  # noqa: FBT002
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -253,7 +258,7 @@ def apply(  # noqa: PLR0913, PLR0917 - options of a command
     vhost: Vhost = None,
     max_queue_size: Bound = None,
     cluster: Cluster = None,
-    hardened: Hardened = False,  # noqa: FBT002
+    hardened: Hardened = None,
     rights: SetRights = False,  # noqa: FBT002
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, and do nothing.")] = False,  # noqa: FBT002
 ) -> None:
@@ -270,7 +275,7 @@ def _aim(
     max_queue_size: int | None,
     cluster: bool | None,  # noqa: FBT001 - as the option has it
     *,
-    hardened: bool,
+    hardened: bool | None,
 ) -> "Aim":
     """Return the broker that is meant and the table that is wanted there."""
     from consumer.topology_commands import Aim  # noqa: PLC0415

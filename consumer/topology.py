@@ -76,6 +76,10 @@ BINDINGS = (
 
 _CALLER_QUEUES = r"amq\.gen-.*|imagegen\.client\..*"
 
+CALLER = "chat-backend"
+DEFAULT_EXCHANGE = r"amq\.default"
+"""In a pattern of rights."""
+
 USERS = (
     User(
         "imagegen-consumer",
@@ -87,7 +91,7 @@ USERS = (
         read=r"^(imagegen\.(requests|expired|parking|control|events)|amq\.gen-.*)$",
     ),
     User(
-        "chat-backend",
+        CALLER,
         configure=rf"^({_CALLER_QUEUES})$",
         write=rf"^(amq\.default|imagegen|imagegen\.control|{_CALLER_QUEUES})$",
         read=rf"^(imagegen\.events|{_CALLER_QUEUES})$",
@@ -104,8 +108,8 @@ USERS = (
 
 
 HARDENED_USERS = tuple(
-    replace(user, write=user.write.replace(r"amq\.default|", ""))
-    if user.name == "chat-backend"
+    replace(user, write=user.write.replace(f"{DEFAULT_EXCHANGE}|", ""))
+    if user.name == CALLER
     else user
     for user in USERS
 )

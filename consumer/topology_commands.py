@@ -23,12 +23,14 @@ class Aim:
     max_queue_size: int
     cluster: bool | None
     """None: quorum where the queue of requests is a quorum queue."""
-    hardened: bool
+    hardened: bool | None
+    """None: hardened where callers have no right to the default exchange."""
 
     def wanted(self, live: Live) -> Wanted:
         """Return the table that a live vhost is held against."""
         cluster = live.cluster if self.cluster is None else self.cluster
-        return Wanted(self.max_queue_size, cluster, self.hardened)
+        hardened = live.hardened if self.hardened is None else self.hardened
+        return Wanted(self.max_queue_size, cluster, hardened)
 
 
 def show(aim: Aim, *, rights: bool, as_json: bool) -> int:

@@ -11,6 +11,7 @@ from control.place import Engine
 
 OLDEST_ENGINE, OLDEST_COMPOSE = (25,), (2, 24)
 _ANSWERS_WITHIN_S = 10.0
+_NOT_ALLOWED = "this user may not speak to the Docker engine (sudo usermod -aG docker $USER, and log in again)."
 
 
 def look() -> Engine | None:
@@ -20,7 +21,10 @@ def look() -> Engine | None:
     if _endpoint().startswith(("tcp:", "ssh:")):
         # Its ports and folders are not this machine's.
         return Engine(problem="docker speaks to an engine on another machine.")
-    engine = _ask("version", "--format", "{{.Server.Version}}")
+    answer = _run("version", "--format", "{{.Server.Version}}")
+    if answer is not None and "permission denied" in answer.stderr.lower():
+        return Engine(problem=_NOT_ALLOWED)
+    engine = _said(answer)
     compose = _ask("compose", "version", "--short") if engine else ""
     return Engine(engine, _problem(engine, compose))
 
@@ -64,17 +68,25 @@ def inspect(container: str) -> dict[str, Any]:
 
 def _ask(*arguments: str) -> str:
     """Return what docker prints, empty where it fails or does not answer in time."""
+    return _said(_run(*arguments))
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """Run docker; None where it does not answer in time, or cannot be run."""
     try:
-        answer = subprocess.run(
+        return subprocess.run(
             ["docker", *arguments],
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
             timeout=_ANSWERS_WITHIN_S,
         )
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return answer.stdout.strip()
+        return None
+
+
+def _said(answer: subprocess.CompletedProcess[str] | None) -> str:
+    return "" if answer is None or answer.returncode else answer.stdout.strip()
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -155,8 +155,9 @@ def test_rights_are_compared_and_set_only_when_told(broker, vhost):
     code, done, _ = vhost("apply", "--rights", "--hardened")
     assert code == 0
     assert "rights of user chat-backend set" in done
-    assert vhost("check", "--hardened")[0] == 0
-    code, told, _ = vhost("check")
+    assert vhost("check")[0] == 0, "the hardened profile is recognised"
+    assert vhost("apply", "--rights")[:2] == (0, SAME), "and stays"
+    code, told, _ = vhost("check", "--no-hardened")
     assert code == 1
     assert told.startswith("user chat-backend: write is ^(imagegen|")
     assert told.count("\n") == 1

@@ -34,6 +34,16 @@ class Live:
         deciding = ours if requests is None else [requests]
         return any(type_of(queue) == "quorum" for queue in deciding)
 
+    @property
+    def hardened(self) -> bool:
+        """Whether callers are kept from the default exchange, as far as rights may be read."""
+        written = (
+            permission["write"]
+            for permission in self.permissions or ()
+            if (permission["user"], permission["vhost"]) == (topology.CALLER, self.vhost)
+        )
+        return any(topology.DEFAULT_EXCHANGE not in pattern for pattern in written)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:

@@ -393,6 +393,15 @@ def test_an_engine_of_no_use_says_why(engine, engine_says, plugin_says, problem)
     assert bool(problem) == bool(found.problem)
 
 
+def test_a_socket_without_permission_is_told_as_that(engine):
+    """The engine is there: what is missing is the user's membership of a group."""
+    refusal = "permission denied while trying to connect to the Docker daemon socket"
+    (engine / "bin" / "docker").write_text(f"#!/bin/sh\necho '{refusal}' >&2\nexit 1\n")
+    found = docker.look()
+    assert "may not speak to the Docker engine" in found.problem
+    assert "usermod -aG docker" in found.problem
+
+
 def test_an_engine_elsewhere_is_of_no_use(engine, monkeypatch):
     """Ports and folders of another machine are not those that control.sh speaks of."""
     monkeypatch.setenv("DOCKER_HOST", "ssh://somebody@elsewhere")
