@@ -211,7 +211,7 @@ def test_the_user_is_that_of_the_connection(url, user):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://host/vhost", "amqp://host:port/vhost", "", "amqp:///x"]
+    "url", ["http://host/vhost", "amqp://host:port/vhost", "", "amqp:///x", []]
 )
 def test_what_is_no_broker_url_is_refused_at_once(url):
     """Not after the time of a connection attempt."""
