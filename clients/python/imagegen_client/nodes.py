@@ -18,10 +18,8 @@ def nodes_in(told: str | Sequence[str]) -> tuple[str, ...]:
 
 def disagreement(urls: Sequence[str]) -> str | None:
     """Tell in a sentence why these are not the nodes of one broker; None where they are."""
-    if not urls:
-        return _NO_URL
     faces = set()
-    for url in urls:
+    for url in urls or ("",):  # no URL at all is none, either
         try:
             parts = urlsplit(url)
             port, host = parts.port, parts.hostname
