@@ -61,7 +61,7 @@ broker-check: | $(PYTHON) ## the tests that depend on the broker, on Debian's ne
 	BROKER_CHECK_PYTHON=$(PYTHON) tools/broker_check.sh
 
 .PHONY: image-check
-image-check: ## container files by hadolint and a Docker engine: pictures, control.sh, a cluster that loses brokers (12 minutes)
+image-check: | $(PYTHON) ## container files by hadolint and a Docker engine: pictures, control.sh, a cluster that loses brokers (12 minutes)
 	tools/image_check.sh
 
 .PHONY: kubernetes-check
