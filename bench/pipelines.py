@@ -24,7 +24,6 @@ def ready(command: Load, pipeline: str) -> Ready:
         backend="cpu",
         dtype="uint8",
         load_seconds=0.0,
-        size_multiple=16,
         steps_per_forward_less=1,
     )
 

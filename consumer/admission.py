@@ -75,8 +75,6 @@ class Limits:
     """0: the model takes no guidance."""
     steps_per_forward_less: int
     """Forwards = steps - this: 1 for Z-Image, 0 for other pipelines."""
-    size_multiple: int
-    """Pixels; what the model's latents need, 16 for Z-Image."""
     default_deadline: timedelta
     reply_to_allow: re.Pattern[str]
     own_objects: frozenset[str]
@@ -283,7 +281,7 @@ def _drawing(request: GenerationRequest, job_id: str, limits: Limits) -> Drawing
         request.width or limits.default_width, request.height or limits.default_height
     )
     steps = request.num_inference_steps or limits.default_steps
-    problems = _model_problems(request, width, height, limits)
+    problems = _model_problems(request, limits)
     if problems:
         _refuse(ErrorCode.INVALID_REQUEST, _summary(problems), *problems)
     return Drawing(
@@ -300,28 +298,16 @@ def _drawing(request: GenerationRequest, job_id: str, limits: Limits) -> Drawing
     )
 
 
-def _model_problems(
-    request: GenerationRequest, width: int, height: int, limits: Limits
-) -> tuple[Problem, ...]:
-    problems = []
-    if request.guidance_scale and not limits.guidance_scale:
-        problems.append(
-            Problem(
-                field="guidance_scale",
-                problem="This model is distilled and has no use for guidance.",
-                suggestion="leave it out, or send 0.0",
-            )
-        )
-    problems.extend(
+def _model_problems(request: GenerationRequest, limits: Limits) -> tuple[Problem, ...]:
+    if not request.guidance_scale or limits.guidance_scale:
+        return ()
+    return (
         Problem(
-            field=name,
-            problem=f"This model draws multiples of {limits.size_multiple} pixels only.",
-            suggestion=str(side // limits.size_multiple * limits.size_multiple),
-        )
-        for name, side in (("width", width), ("height", height))
-        if side % limits.size_multiple
+            field="guidance_scale",
+            problem="This model is distilled and has no use for guidance.",
+            suggestion="leave it out, or send 0.0",
+        ),
     )
-    return tuple(problems)
 
 
 def _times(delivery: Delivery, now: datetime, limits: Limits) -> tuple[datetime, datetime]:

@@ -57,7 +57,6 @@ def limits(settings: Settings, ready: Ready | None) -> Limits:
         default_steps=settings.inference_steps,
         guidance_scale=settings.guidance_scale,
         steps_per_forward_less=ready.steps_per_forward_less if ready else 0,
-        size_multiple=ready.size_multiple if ready else 1,
         default_deadline=timedelta(seconds=settings.default_deadline_s),
         reply_to_allow=re.compile(settings.reply_to_allow),
         own_objects=topology.OWN_OBJECTS,

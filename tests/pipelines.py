@@ -30,7 +30,6 @@ def ready(command, **changes):
         "backend": "cpu",
         "dtype": "uint8",
         "load_seconds": 0.0,
-        "size_multiple": 16,
         "steps_per_forward_less": 1,
     }
     return Ready(**{**fields, **changes})

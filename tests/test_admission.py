@@ -23,7 +23,6 @@ from consumer.admission import (
 from consumer.job import IdSource, Job
 from schemas.errors import ERRORS
 from schemas.request import FIELDS, MAX_SEED
-from schemas.sizes import LISTED_SIZES
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LIMITS = Limits(
@@ -32,12 +31,11 @@ LIMITS = Limits(
     default_steps=9,
     guidance_scale=0.0,
     steps_per_forward_less=1,
-    size_multiple=16,
     default_deadline=timedelta(seconds=600),
     reply_to_allow=re.compile(".+"),
     own_objects=topology.OWN_OBJECTS,
 )
-OTHER_MODEL = replace(LIMITS, guidance_scale=4.0, steps_per_forward_less=0, size_multiple=8)
+OTHER_MODEL = replace(LIMITS, guidance_scale=4.0, steps_per_forward_less=0)
 
 
 def delivery(body=None, **facts):
@@ -398,22 +396,6 @@ def test_the_drawn_size_is_decided_here(asked, drawn):
     """Defaults fill in the side that is missing; then listed sizes stay and others round."""
     drawing = admitted(asked).drawing
     assert (drawing.width, drawing.height) == drawn
-
-
-@pytest.mark.parametrize("size", LISTED_SIZES)
-@pytest.mark.parametrize("multiple", [8, 16])
-def test_every_listed_size_suits_the_models_we_know(size, multiple):
-    """What the contract promises exactly can be drawn with multiples of 8 and of 16 pixels."""
-    limits = replace(LIMITS, size_multiple=multiple)
-    assert admitted({"width": size[0], "height": size[1]}, limits)
-
-
-def test_a_size_that_the_model_cannot_draw_is_refused():
-    """A model with coarser latents refuses what it cannot draw, and names what it can."""
-    limits = replace(LIMITS, size_multiple=32)
-    refusal = admit(delivery({"width": 1280, "height": 720}), NOW, limits)
-    (problem,) = refusal.fault.details
-    assert (problem.field, problem.suggestion) == ("height", "704")
 
 
 # ---------------------------------------------------------------- anything at all

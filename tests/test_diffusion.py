@@ -124,6 +124,17 @@ def test_the_seven_sizes_come_out_exactly(pipeline, size):
     assert pixels.flags.c_contiguous
 
 
+@pytest.mark.parametrize("size", [(40, 24), (24, 40), (33, 17)], ids=str)
+def test_what_no_latent_fits_is_the_middle_of_what_one_does(pipeline, size):
+    """A model that draws multiples of 16 draws the next larger picture; its edges are cut alike."""
+    wide, tall = (-(-side // 16) * 16 for side in size)
+    asked = pipeline.draw(command(size=size, forwards=2), ignore).pixels
+    whole = pipeline.draw(command(size=(wide, tall), forwards=2), ignore).pixels
+    left, top = (wide - size[0]) // 2, (tall - size[1]) // 2
+    assert np.array_equal(asked, whole[top : top + size[1], left : left + size[0]])
+    assert asked.flags.c_contiguous
+
+
 def test_every_stage_is_timed(pipeline):
     """Seconds are told by stage."""
     seconds = pipeline.draw(command(forwards=1), ignore).seconds

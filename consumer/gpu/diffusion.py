@@ -50,6 +50,8 @@ class DiffusionPipeline:
         self._device = torch.device("cpu")
         self._offloaded = False
         self._forwards = 0
+        self._step = 1
+        """Pixels: the model draws sides that are multiples of it; others are cropped."""
 
     # ------------------------------------------------------------ load
 
@@ -90,6 +92,8 @@ class DiffusionPipeline:
         self._place(memory)
         denoiser = getattr(pipe, "transformer", None) or pipe.unet
         denoiser.register_forward_hook(self._count_forward)
+        scale = getattr(pipe, "vae_scale_factor", 8)
+        self._step = scale * 2 if isinstance(pipe, ZImagePipeline) else scale
 
     def _place(self, memory: str) -> None:
         if self._device.type == "cpu":
@@ -120,7 +124,6 @@ class DiffusionPipeline:
 
     def _ready(self, command: Load, revision: str, seconds: float) -> Ready:
         pipe, z_image = self._pipe, isinstance(self._pipe, ZImagePipeline)
-        scale = getattr(pipe, "vae_scale_factor", 8)
         return Ready(
             model=command.model,
             revision=revision,
@@ -130,7 +133,6 @@ class DiffusionPipeline:
             backend=backend(),
             dtype=str(pipe.dtype).removeprefix("torch."),
             load_seconds=round(seconds, 3),
-            size_multiple=scale * 2 if z_image else scale,
             steps_per_forward_less=1 if z_image else 0,
             versions={name: version(name) for name in ("torch", "diffusers", "transformers")},
             **described(self._device),
@@ -171,6 +173,7 @@ class DiffusionPipeline:
         self._count_tokens(command.prompt)
         seconds: dict[str, float] = {}
         guided = command.guidance > 0
+        width, height = self._canvas(command)
         with self._timed(seconds, "text_encode"):
             embeds, negative_embeds = self._pipe.encode_prompt(
                 [command.prompt],  # a list of our own: diffusers rewrites it in place
@@ -181,8 +184,8 @@ class DiffusionPipeline:
             latents = self._pipe(
                 prompt_embeds=embeds,
                 negative_prompt_embeds=negative_embeds if guided else None,
-                width=command.width,
-                height=command.height,
+                width=width,
+                height=height,
                 # Explicit sigmas: releases of diffusers count steps differently.
                 num_inference_steps=command.forwards,
                 sigmas=sigmas(command.forwards),
@@ -198,17 +201,18 @@ class DiffusionPipeline:
             )
         with self._timed(seconds, "vae_decode"):
             pixels = self._decode(latents)
-        return self._drawn(pixels, seconds)
+        return self._drawn(cropped(pixels, command.width, command.height), seconds)
 
     def _draw_other(self, command: Generate, on_step: OnStep) -> Drawn:
         """Draw with another class: one call, whose whole time counts as denoising."""
         self._count_tokens_of_other(command.prompt)
         seconds = {"text_encode": 0.0, "vae_decode": 0.0}
+        width, height = self._canvas(command)
         with self._timed(seconds, "denoise"):
             image = self._pipe(
                 prompt=command.prompt,
-                width=command.width,
-                height=command.height,
+                width=width,
+                height=height,
                 num_inference_steps=command.forwards,
                 guidance_scale=command.guidance,
                 generator=_generator(command.seed),
@@ -216,7 +220,15 @@ class DiffusionPipeline:
                 return_dict=False,
                 callback_on_step_end=self._callback(on_step, command.forwards),
             )[0]
-        return self._drawn(_pixels(image * 2 - 1), seconds)
+        pixels = cropped(_pixels(image * 2 - 1), command.width, command.height)
+        return self._drawn(pixels, seconds)
+
+    def _canvas(self, command: Generate) -> tuple[int, int]:
+        """Return the least width and height of at least those asked that the model can draw."""
+        width, height = (
+            -(-side // self._step) * self._step for side in (command.width, command.height)
+        )
+        return width, height
 
     def _count_tokens(self, prompt: str) -> None:
         """Refuse what the text encoder would cut off silently."""
@@ -302,6 +314,12 @@ def _pixels(image: torch.Tensor) -> torch.Tensor:
         raise NanOutputError("The decoder gave values that are no numbers.")
     scaled = image[0].float().mul(127.5).add(127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+def cropped(pixels: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Return the middle of H x W x 3 pixels: as much is cut off above as below, left as right."""
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width].contiguous()
 
 
 @contextlib.contextmanager

@@ -43,7 +43,8 @@ BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Waits before a replacement, by failures in a row since the last picture."""
 NOT_THE_GPUS_DOING = {"invalid_request"}
 OUT_OF_MEMORY = "out_of_memory"
-CANARY_SIDE, CANARY_FORWARDS = 256, 2
+CANARY = Generate("canary", "a canary in a cage", 256, 256, 1, 2, 0.0)
+"""A picture of our own: small, few steps, and nobody's."""
 
 
 class GpuState(StrEnum):
@@ -378,10 +379,10 @@ class GpuProcess:
         """Draw a picture of our own when it is due; its turn's end does the rest."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._breaker.canary_at(self._limits) - loop.time())
-        ready = await self.wait_ready()
+        await self.wait_ready()
         child = await self._free_child()
         frame: asyncio.Future[Frame] = loop.create_future()
-        canary = Picture(_canary(ready), _unheard, _unheard, frame, asked=loop.time())
+        canary = Picture(CANARY, _unheard, _unheard, frame, asked=loop.time())
         child.submit(canary)
         with contextlib.suppress(GpuError):
             await canary.frame
@@ -427,13 +428,6 @@ def _give_up_on_model(failed: LoadFailed | None, *, loaded_before: bool) -> None
 
 def _pixels(command: Generate) -> int:
     return command.width * command.height
-
-
-def _canary(ready: Ready) -> Generate:
-    """Return a picture of our own: small, few steps, and nobody's."""
-    multiple = ready.size_multiple
-    side = -(-CANARY_SIDE // multiple) * multiple
-    return Generate("canary", "a canary in a cage", side, side, 1, CANARY_FORWARDS, 0.0)
 
 
 def _unheard(*_: object) -> None:

@@ -95,8 +95,6 @@ class Ready:
     """`cpu`, `cuda 13.0` or `rocm 7.2`."""
     dtype: str
     load_seconds: float
-    size_multiple: int
-    """Pixels: sides must be multiples of it."""
     steps_per_forward_less: int
     """Forwards = steps - this."""
     versions: dict[str, str] = field(default_factory=dict)

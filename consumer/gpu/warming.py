@@ -32,15 +32,13 @@ def warm(pipeline: Pipeline, ready: Ready, command: Load, note: Callable[[str], 
     """
     if ready.device.startswith("cpu") and not command.warm_on_cpu:
         return ready
-    return replace(ready, warmed=list(_drawn(pipeline, ready, command, note)))
+    return replace(ready, warmed=list(_drawn(pipeline, command, note)))
 
 
-def _drawn(
-    pipeline: Pipeline, ready: Ready, command: Load, note: Callable[[str], None]
-) -> Iterator[str]:
+def _drawn(pipeline: Pipeline, command: Load, note: Callable[[str], None]) -> Iterator[str]:
     for count, size in enumerate(command.warm, 1):
         note(f"warming {size}, {count} of {len(command.warm)}")
-        picture = _picture(size, ready.size_multiple, command.guidance)
+        picture = _picture(size, command.guidance)
         try:
             checked(pipeline.draw(picture, _unheard))
         except OutOfMemoryError as error:
@@ -56,8 +54,8 @@ def _drawn(
             yield size
 
 
-def _picture(size: str, multiple: int, guidance: float) -> Generate:
-    width, height = (-(-int(side) // multiple) * multiple for side in size.split("x"))
+def _picture(size: str, guidance: float) -> Generate:
+    width, height = (int(side) for side in size.split("x"))
     return Generate("warming", PROMPT, width, height, SEED, FORWARDS, guidance)
 
 
