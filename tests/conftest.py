@@ -10,6 +10,7 @@ import urllib.request
 from base64 import b64encode
 
 import aio_pika
+import hypothesis
 import pika
 import pytest
 
@@ -28,6 +29,13 @@ PORTS_A_WORKER = 2_000
 
 # torch's threads wait for each other by turning: beside another worker that costs half the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# A machine that others use is slow, which is no fault of what is tested.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_xdist_auto_num_workers(config):

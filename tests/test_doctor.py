@@ -14,7 +14,7 @@ from pathlib import Path
 
 import aio_pika
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer import topology
@@ -480,7 +480,6 @@ def test_memory_of_other_models():
     assert gpu_verdicts.judge_memory(CPU, None, GIB, "auto", "auto").level is Level.WARN
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.text(min_size=1), st.integers(1, 40 * GIB), min_size=1),
     st.integers(1, 64 * GIB),

@@ -14,7 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 from uuid import uuid4
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer import flights as flights_file
@@ -286,8 +286,6 @@ async def _play(folder, faults, names):
 
 @settings(
     max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,
 )
 @given(

@@ -33,7 +33,7 @@ KILLS = st.booleans()
 
 
 @given(jobs=st.lists(st.tuples(FAULTS, STOPS, KILLS), min_size=2, max_size=6))
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
 def test_real_children_under_faults(jobs):
     """Whatever befalls them, every call ends in our words, and then a picture can be drawn."""
     asyncio.run(_under_faults(jobs))

@@ -10,7 +10,7 @@ import signal
 import socket
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -332,7 +332,5 @@ class GpuUnderFaults(RuleBasedStateMachine):
 GpuUnderFaults.TestCase.settings = settings(
     max_examples=40,
     stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 TestGpuUnderFaults = GpuUnderFaults.TestCase

@@ -257,4 +257,4 @@ def _do_not_sync(raw, _):
 
 
 TestStores = Stores.TestCase
-TestStores.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+TestStores.settings = settings(max_examples=20, stateful_step_count=40)
