@@ -55,7 +55,6 @@ MESSAGES = [
         "rocm 7.2",
         "bfloat16",
         1.5,
-        16,
         1,
         {"torch": "2.13.0"},
         "gfx942",
