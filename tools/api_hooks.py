@@ -15,6 +15,7 @@ import schemathesis
 
 from schemas import ERRORS, ErrorCode, GenerationRequest, JobStatus, drawn_size
 from schemas.http import IDEMPOTENCY_HEADER, ProblemDetails
+from schemas.openai import ImagesRequest, ImagesResponse, OpenAIError, status_of, type_of
 from schemas.request import MEDIA_TYPES
 from schemas.status import JobState
 from tools.openapi_examples import JOB_ID
@@ -24,6 +25,7 @@ FINAL: frozenset[JobState] = frozenset({"succeeded", "cancelled"})
 """Ends that stay; what failed or expired may be asked for again under its key."""
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
 JOB_API = ("/generate", "/job")
+OPENAI_API = "/v1"
 
 Case = schemathesis.Case[Any]
 
@@ -94,6 +96,42 @@ def errors_are_typed(
     assert problem.detail.strip(), "no word on what happened"
     if response.status_code == 503 or problem.code is ErrorCode.NOT_READY:
         assert "".join(response.headers.get("retry-after") or ()).isdigit(), "no Retry-After"
+
+
+@schemathesis.check
+def openai_errors_are_typed(
+    _: schemathesis.CheckContext, response: schemathesis.Response, case: Case
+) -> None:
+    """Every error under `/v1` has OpenAI's shape, and says whether to try again as its code does."""
+    if response.status_code < 400 or not case.operation.path.startswith(OPENAI_API):
+        return
+    assert _type_of(response) == "application/json", f"an error as {_type_of(response)!r}"
+    told = OpenAIError.model_validate_json(response.content).error
+    assert (status_of(told.code), type_of(told.code)) == (response.status_code, told.type)
+    assert told.message.strip(), "no word on what happened"
+    again = "true" if ERRORS[told.code].retryable else "false"
+    assert "".join(response.headers.get("x-should-retry") or ()) == again
+    if response.status_code in {429, 503}:
+        assert "".join(response.headers.get("retry-after") or ()).isdigit(), "no Retry-After"
+
+
+@schemathesis.check
+def as_many_pictures_as_asked_for(
+    _: schemathesis.CheckContext, response: schemathesis.Response, case: Case
+) -> None:
+    """An answer of the images API has all pictures, each whole, of the size that was asked for."""
+    if response.status_code != 200 or case.operation.path != "/v1/images/generations":
+        return
+    asked = ImagesRequest.model_validate_json(json.dumps(case.body))
+    told = ImagesResponse.model_validate_json(response.content)
+    assert len(told.data) == (asked.n or 1), f"{len(told.data)} pictures"
+    assert told.output_format == (asked.output_format or "png")
+    for picture in told.data:
+        image = base64.b64decode(picture.b64_json, validate=True)
+        assert image.startswith(MAGIC[told.output_format]), f"no {told.output_format}"
+    if asked.sides is not None:
+        width, height = drawn_size(*asked.sides)
+        assert told.size == f"{width}x{height}"
 
 
 @schemathesis.check
