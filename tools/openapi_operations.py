@@ -79,7 +79,7 @@ KEPT = (*ASKED, *ENDED_BADLY, E.NOT_READY, E.GONE, E.NOT_ACCEPTABLE)
 TAGS = {
     "pictures": "Ask for a picture and wait, or ask and come back.",
     "jobs": "Follow, fetch, list and cancel what was asked for.",
-    "openai": "The images API of OpenAI over the same jobs, for programs that speak it. Errors are "
+    "images": "The images API of OpenAI over the same jobs, for programs that speak it. Errors are "
     "`application/json` in OpenAI's shape, with our codes; a full queue is 429 there.",
     "probes": "For whoever runs the service; no token, any `Host`.",
     "documents": "What you read.",
@@ -260,7 +260,7 @@ OPENAI = (
         method="post",
         path="/v1/images/generations",
         operation_id="openai_generate",
-        tag="openai",
+        tag="images",
         summary="Draw up to ten pictures and wait for all of them.",
         description="Each is a job with a place in the queue; where one cannot be had the others "
         "are called off, and so are all where the caller goes away. The first picture's job has "
@@ -279,7 +279,7 @@ OPENAI = (
         method="get",
         path="/v1/models",
         operation_id="openai_models",
-        tag="openai",
+        tag="images",
         summary="The model that draws here.",
         answers={200: _answer("Its list.", _json("ModelList", {"one": examples.MODELS}))},
         codes=GUARD,
@@ -289,7 +289,7 @@ OPENAI = (
         method="get",
         path="/v1/models/{model}",
         operation_id="openai_model",
-        tag="openai",
+        tag="images",
         summary="A model by its name.",
         parameters=("Model",),
         answers={200: _answer("The model.", _json("Model", {"one": examples.MODEL}))},
