@@ -46,6 +46,7 @@ def routes_of(
 
 def _answered(path: str, pages: dict[str, Page], metrics: Metrics, told: Told) -> Page:
     """Return the endpoint of a path."""
+    label = path.replace(":path}", "}")
 
     async def endpoint(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
@@ -61,7 +62,7 @@ def _answered(path: str, pages: dict[str, Page], metrics: Metrics, told: Told) -
             # Here, so that it is counted, and goes out with the guards of every answer.
             log.exception("page_broke", page=path)
             response = told(ProblemError(problems.DEFECT))
-        metrics.http_requests.labels(method, path, str(response.status_code)).inc()
+        metrics.http_requests.labels(method, label, str(response.status_code)).inc()
         return response
 
     return endpoint
