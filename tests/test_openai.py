@@ -345,50 +345,49 @@ async def test_what_fails_is_told_as_it_is(client):
     assert "retry-after" in failed.value.response.headers
 
 
-@pytest.fixture
-def parted(house):
-    """A service whose HTTP face finds no broker."""
+# ---------------------------------------------------------------- the token, the models, no broker
+
+
+@pytest.fixture(scope="module")
+def nowhere():
+    """The URL of a broker that is not there."""
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    return house.service(HTTP_AMQP_URL=f"amqp://nobody:none@127.0.0.1:{port}/imagegen")
-
-
-async def test_without_a_broker_it_is_unavailable(parted):
-    """While the broker is away the client raises an APIStatusError with 503, and when to come back."""
-    async with speaking(parted) as client:
-        with pytest.raises(openai.APIStatusError) as away:
-            await draw(client)
-    assert (away.value.status_code, told(away.value).code) == (503, "unavailable")
-    assert int(away.value.response.headers["retry-after"]) >= 1
-
-
-# ---------------------------------------------------------------- the token, and the models
+    return f"amqp://nobody:none@127.0.0.1:{port}/imagegen"
 
 
 @pytest.fixture
-def guarded(house):
-    return house.service(API_TOKEN=TOKEN, MODEL=MODEL)
+async def guarded(house, nowhere):
+    """A client of a service with a token, whose HTTP face finds no broker."""
+    service = house.service(API_TOKEN=TOKEN, MODEL=MODEL, HTTP_AMQP_URL=nowhere)
+    async with speaking(service, api_key=TOKEN) as client:
+        yield client
 
 
 async def test_the_token_is_the_api_key(guarded):
     """The client shows its api_key as any caller shows the token; another one is its typed error."""
-    async with speaking(guarded, api_key=TOKEN) as client:
-        assert (await draw(client)).data
-    async with speaking(guarded, api_key="another") as client:
-        with pytest.raises(openai.AuthenticationError) as refused:
-            await client.models.list()
+    assert (await guarded.models.list()).data
+    with pytest.raises(openai.AuthenticationError) as refused:
+        await guarded.with_options(api_key="another").models.list()
     assert told(refused.value).code == "unauthorized"
 
 
 async def test_the_model_is_listed_by_its_name(guarded):
     """There is one model, whose name may have a slash; others are not found."""
-    async with speaking(guarded, api_key=TOKEN) as client:
-        (listed,) = (await client.models.list()).data
-        assert (listed.id, listed.owned_by) == (MODEL, "imagegen")
-        assert await client.models.retrieve(MODEL) == listed
-        with pytest.raises(openai.NotFoundError) as missing:
-            await client.models.retrieve("dall-e-3")
+    (listed,) = (await guarded.models.list()).data
+    assert (listed.id, listed.owned_by) == (MODEL, "imagegen")
+    assert await guarded.models.retrieve(MODEL) == listed
+    with pytest.raises(openai.NotFoundError) as missing:
+        await guarded.models.retrieve("dall-e-3")
     assert told(missing.value).code == "not_found"
+
+
+async def test_without_a_broker_it_is_unavailable(guarded):
+    """While the broker is away the client raises an APIStatusError with 503, and when to come back."""
+    with pytest.raises(openai.APIStatusError) as away:
+        await draw(guarded)
+    assert (away.value.status_code, told(away.value).code) == (503, "unavailable")
+    assert int(away.value.response.headers["retry-after"]) >= 1
 
 
 # ---------------------------------------------------------------- pure
