@@ -37,12 +37,20 @@ test: ## the whole suite, set-up included
 
 .PHONY: check-full
 check-full: test ## the suite, and what needs Node, PostgreSQL, a browser or time besides
-	$(PYTHON) -m pytest tests/full/test_node.py tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py tests/full/test_model_offline.py tests/full/test_store_life_postgresql.py tests/full/test_several_machines.py tests/full/test_curl.py tests/full/test_training_evaluation.py tests/full/test_training_runs.py
-	$(MAKE) browser-check api-check rules-check asyncapi-check
+	$(PYTHON) -m pytest tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py tests/full/test_model_offline.py tests/full/test_store_life_postgresql.py tests/full/test_several_machines.py tests/full/test_curl.py tests/full/test_training_evaluation.py tests/full/test_training_runs.py
+	$(MAKE) browser-check api-check openai-check languages-check rules-check asyncapi-check
 
 .PHONY: api-check
 api-check: | $(PYTHON) ## 5,000 requests of schemathesis to all HTTP operations, with and without a token
 	$(PYTHON) -m pytest --numprocesses=0 --capture=no tests/full/test_schemathesis.py
+
+.PHONY: openai-check
+openai-check: | $(PYTHON) ## the images API by OpenAI's clients for Python and Node (npm), and as front ends ask
+	$(PYTHON) -m pytest --numprocesses=0 tests/test_openai.py tests/full/test_openai_node.py
+
+.PHONY: languages-check
+languages-check: | $(PYTHON) ## the publishers of examples/ in Node (npm), Python and shell (amqp-tools)
+	$(PYTHON) -m pytest --numprocesses=0 tests/test_plain_clients.py tests/full/test_node.py tests/full/test_languages.py
 
 .PHONY: browser-check
 browser-check: | $(PYTHON) ## Chromium on pages that mean harm, and on /docs

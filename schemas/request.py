@@ -116,7 +116,7 @@ def _problem(details: ErrorDetails) -> Problem:
             problem="This field is not known.",
             suggestion=_suggest_field(field),
         )
-    return Problem(field=field, problem=_sentence(details), suggestion=_SUGGESTIONS.get(field))
+    return Problem(field=field, problem=sentence(details), suggestion=suggestion(field))
 
 
 def _suggest_field(field: str) -> str:
@@ -143,13 +143,19 @@ _SENTENCES = {
 }
 
 
-def _sentence(details: ErrorDetails) -> str:
+def sentence(details: ErrorDetails) -> str:
+    """Return what is wrong, as a sentence."""
     kind, context = details["type"], details.get("ctx", {})
     if kind == "greater_than_equal":
         return f"This is below {context['ge']}, the smallest value."
     if kind == "less_than_equal":
         return f"This is above {context['le']}, the largest value."
     return _SENTENCES.get(kind) or details["msg"]
+
+
+def suggestion(field: str) -> str | None:
+    """Return what to send in a field instead, where we can tell."""
+    return _SUGGESTIONS.get(field)
 
 
 _SUGGESTIONS = {

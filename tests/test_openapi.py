@@ -186,7 +186,7 @@ def test_the_routes_are_those_of_the_service():
     rules = Rules(frozenset(), None, frozenset(), frozenset())
     app = application(SimpleNamespace(service=service, open=None), rules)
     routes = {
-        (route.path, method.lower())
+        (route.path_format, method.lower())
         for route in app.routes
         for method in route.methods
         if method != "HEAD"

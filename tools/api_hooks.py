@@ -15,6 +15,14 @@ import schemathesis
 
 from schemas import ERRORS, ErrorCode, GenerationRequest, JobStatus, drawn_size
 from schemas.http import IDEMPOTENCY_HEADER, ProblemDetails
+from schemas.openai import (
+    MAX_PICTURES,
+    ImagesRequest,
+    ImagesResponse,
+    OpenAIError,
+    status_of,
+    type_of,
+)
 from schemas.request import MEDIA_TYPES
 from schemas.status import JobState
 from tools.openapi_examples import JOB_ID
@@ -24,6 +32,10 @@ FINAL: frozenset[JobState] = frozenset({"succeeded", "cancelled"})
 """Ends that stay; what failed or expired may be asked for again under its key."""
 MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
 JOB_API = ("/generate", "/job")
+OPENAI_API = "/v1"
+IMAGES = "/v1/images/generations"
+MANY = 2
+"""Pictures, instead of more; the most is asked for as it comes."""
 
 Case = schemathesis.Case[Any]
 
@@ -49,7 +61,14 @@ def filter_case(_: schemathesis.HookContext, case: Case) -> bool:
 
 @schemathesis.hook
 def before_call(_: schemathesis.HookContext, case: Case, __: dict[str, Any]) -> None:
-    """Ask for JSON, for the picture's own type or for any image; give each body a key of its own."""
+    """Ask for JSON, for the picture's own type or for any image; give each body a key of its own.
+
+    Of the images API up to two pictures are wanted: ten of each size took most of the time.
+    """
+    if case.operation.path == IMAGES and isinstance(case.body, dict):
+        wanted = case.body.get("n")
+        if type(wanted) is int and MANY <= wanted < MAX_PICTURES:
+            case.body["n"] = MANY
     if case.operation.path == "/generate" and case.method == "POST":
         asked = case.body if isinstance(case.body, Mapping) else {}
         own = f"image/{asked.get('output_format', 'png')}"
@@ -94,6 +113,42 @@ def errors_are_typed(
     assert problem.detail.strip(), "no word on what happened"
     if response.status_code == 503 or problem.code is ErrorCode.NOT_READY:
         assert "".join(response.headers.get("retry-after") or ()).isdigit(), "no Retry-After"
+
+
+@schemathesis.check
+def openai_errors_are_typed(
+    _: schemathesis.CheckContext, response: schemathesis.Response, case: Case
+) -> None:
+    """Every error under `/v1` has OpenAI's shape, and says whether to try again as its code does."""
+    if response.status_code < 400 or not case.operation.path.startswith(OPENAI_API):
+        return
+    assert _type_of(response) == "application/json", f"an error as {_type_of(response)!r}"
+    told = OpenAIError.model_validate_json(response.content).error
+    assert (status_of(told.code), type_of(told.code)) == (response.status_code, told.type)
+    assert told.message.strip(), "no word on what happened"
+    again = "true" if ERRORS[told.code].retryable else "false"
+    assert "".join(response.headers.get("x-should-retry") or ()) == again
+    if response.status_code in {429, 503}:
+        assert "".join(response.headers.get("retry-after") or ()).isdigit(), "no Retry-After"
+
+
+@schemathesis.check
+def as_many_pictures_as_asked_for(
+    _: schemathesis.CheckContext, response: schemathesis.Response, case: Case
+) -> None:
+    """An answer of the images API has all pictures, each whole, of the size that was asked for."""
+    if response.status_code != 200 or case.operation.path != IMAGES:
+        return
+    asked = ImagesRequest.model_validate_json(json.dumps(case.body))
+    told = ImagesResponse.model_validate_json(response.content)
+    assert len(told.data) == (asked.n or 1), f"{len(told.data)} pictures"
+    assert told.output_format == (asked.output_format or "png")
+    for picture in told.data:
+        image = base64.b64decode(picture.b64_json, validate=True)
+        assert image.startswith(MAGIC[told.output_format]), f"no {told.output_format}"
+    if asked.sides is not None:
+        width, height = drawn_size(*asked.sides)
+        assert told.size == f"{width}x{height}"
 
 
 @schemathesis.check

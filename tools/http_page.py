@@ -77,7 +77,8 @@ def _headers() -> Iterator[str]:
 
 
 _ERRORS = {
-    "Retry-After": "503, and 409 `not_ready`",
+    "Retry-After": "503, 409 `not_ready`, and 429 under `/v1`",
+    "X-Should-Retry": "errors under `/v1`",
     "WWW-Authenticate": "401",
     "Allow": "405",
 }
@@ -92,14 +93,14 @@ def _statuses() -> Iterator[str]:
     yield from _head("call", "errors")
     for operation in OPERATIONS:
         if operation.codes:
-            yield _row(f"`{operation.method.upper()} {operation.path}`", _told(operation.codes))
+            yield _row(f"`{operation.method.upper()} {operation.path}`", _told(operation))
 
 
-def _told(codes: tuple[ErrorCode, ...]) -> str:
+def _told(operation: Operation) -> str:
     by_status: dict[int, list[str]] = {}
     for code in ErrorCode:
-        if code in codes:
-            by_status.setdefault(ERRORS[code].http_status, []).append(f"`{code.value}`")
+        if code in operation.codes:
+            by_status.setdefault(operation.status_of(code), []).append(f"`{code.value}`")
     return "; ".join(f"{status} {', '.join(by_status[status])}" for status in sorted(by_status))
 
 

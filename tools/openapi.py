@@ -1,8 +1,12 @@
 """The OpenAPI 3.1 document of the HTTP face, made from its table of operations and the models."""
 
+from types import ModuleType
+
 from consumer import VERSION
+from schemas.errors import ErrorCode
 from schemas.http import DEADLINE_HEADER, IDEMPOTENCY_HEADER
 from schemas.request import MAX_BODY_BYTES
+from tools import openapi_errors
 from tools import openapi_examples as examples
 from tools import openapi_parts as parts
 from tools.openapi_operations import OPERATIONS, TAGS, Operation
@@ -13,7 +17,7 @@ Text to image on your own GPU. This face is a client of the queue, so that bound
 settlement are the same for every caller.
 
 Errors are `application/problem+json` with a `code`; `retryable` tells whether the same request may \
-be sent again, unchanged. A method that a page does not know is answered 405 `method_not_allowed`. \
+be sent again, unchanged; under `/v1` they have OpenAI's shape. A method that a page does not know is answered 405 `method_not_allowed`. \
 `{IDEMPOTENCY_HEADER}` makes a request safe to repeat, `{DEADLINE_HEADER}` says how long it is wanted.
 
 Where a token is set (`IMAGE_GEN_API_TOKEN`), pictures and jobs ask for it; probes and documents \
@@ -67,29 +71,50 @@ def _operation(operation: Operation) -> Node:
         written["parameters"] = [
             parts.reference("parameters", name) for name in operation.parameters
         ]
-    if operation.asks_for_picture:
-        written["requestBody"] = _body()
+    if operation.takes:
+        written["requestBody"] = _body(operation.takes)
     answers = {str(status): answer for status, answer in operation.answers.items()}
-    written["responses"] = {**answers, **parts.refusals(*operation.codes)}
+    written["responses"] = {**answers, **_shape(operation).refusals(*operation.codes)}
     return written
 
 
-def _body() -> Node:
-    shown = {"least": examples.REQUEST, "more": examples.FULL_REQUEST}
+def _shape(operation: Operation) -> ModuleType:
+    """Return what tells of the errors of an operation."""
+    return openapi_errors if operation.as_openai else parts
+
+
+def _body(schema: str) -> Node:
+    shown = {"least": examples.REQUEST, "more": _MORE[schema]}
     return {
         "required": True,
         "description": f"At most {MAX_BODY_BYTES // 1024} KiB.",
-        "content": {"application/json": parts.json_content("GenerationRequest", shown)},
+        "content": {"application/json": parts.json_content(schema, shown)},
+    }
+
+
+_MORE = {"GenerationRequest": examples.FULL_REQUEST, "ImagesRequest": examples.IMAGES_REQUEST}
+"""An example of each body."""
+
+
+def _groups(shape: ModuleType) -> set[tuple[ErrorCode, ...]]:
+    return {
+        group
+        for each in OPERATIONS
+        if _shape(each) is shape
+        for group in shape.groups_of(each.codes)
     }
 
 
 def _components() -> Node:
-    groups = {group for each in OPERATIONS for group in parts.groups_of(each.codes)}
     return {
         "schemas": parts.schemas(),
         "parameters": parts.parameters(),
         "headers": parts.headers(),
-        "responses": parts.refusal_components(groups),
+        "responses": {
+            name: component
+            for shape in (parts, openapi_errors)
+            for name, component in shape.refusal_components(_groups(shape)).items()
+        },
         "links": parts.links(),
         "securitySchemes": {
             "bearer": {

@@ -3,6 +3,7 @@
 from typing import Any
 
 from schemas.errors import ERRORS, ErrorCode
+from schemas.openai import type_of
 
 JOB_ID = "0b7f3c2e-5a1d-4e86-9c77-1f2d3a4b5c6d"
 PROMPT = "A sunset over mountains"
@@ -91,11 +92,39 @@ CANCELLED: dict[str, Any] = {
 }
 JOBS: dict[str, Any] = {"jobs": [RUNNING], "next": None}
 
+IMAGES_REQUEST: dict[str, Any] = {"prompt": PROMPT, "n": 2, "size": "768x1024", "seed": 42}
+_PICTURE: dict[str, Any] = {"b64_json": "iVBORw0KGgoAAAANSUhEUg", "seed": 42, "job_id": JOB_ID}
+IMAGES: dict[str, Any] = {
+    "created": 1795342534,
+    "background": "opaque",
+    "output_format": "png",
+    "size": "768x1024",
+    "data": [
+        _PICTURE,
+        {**_PICTURE, "seed": 43, "job_id": "7d1f5c1e-41c3-5b37-8e6e-3a0d6f0e9d11"},
+    ],
+}
+MODEL: dict[str, Any] = {
+    "id": FACTS["model"],
+    "object": "model",
+    "created": 1795342000,
+    "owned_by": "imagegen",
+}
+MODELS: dict[str, Any] = {"object": "list", "data": [MODEL]}
+
 INDEX: dict[str, Any] = {"service": "imagegen", "pages": {"/": "this index"}}
 PASS: dict[str, Any] = {"status": "pass"}
 FAIL: dict[str, Any] = {"status": "fail", "note": "The event loop stands still."}
 HEALTH: dict[str, Any] = {"status": "pass", "state": "ready", "note": ""}
 METRICS = "imagegen_ready 1.0\n"
+
+
+def openai_error(code: ErrorCode) -> dict[str, Any]:
+    """Return an error with this code in OpenAI's shape."""
+    invalid = code is ErrorCode.INVALID_REQUEST
+    message = "n: This is above 10, the largest value." if invalid else ERRORS[code].meaning
+    told = {"message": message, "type": type_of(code), "param": "n" if invalid else None}
+    return {"error": {**told, "code": code.value}}
 
 
 def problem(code: ErrorCode) -> dict[str, Any]:

@@ -4,7 +4,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from schemas.errors import ERRORS
 from schemas.errors import ErrorCode as E
+from schemas.openai import status_of
 from schemas.request import MEDIA_TYPES
 from tools import openapi_examples as examples
 from tools.openapi_parts import (
@@ -33,10 +35,16 @@ class Operation:
     parameters: tuple[str, ...] = ()
     """Names of components."""
     description: str = ""
-    asks_for_picture: bool = False
-    """It takes a GenerationRequest."""
+    takes: str = ""
+    """The schema of its body, where it has one."""
     open: bool = False
     """No token is asked for."""
+    as_openai: bool = False
+    """Its errors have OpenAI's shape."""
+
+    def status_of(self, code: E) -> int:
+        """Return the HTTP status of an error here."""
+        return status_of(code) if self.as_openai else ERRORS[code].http_status
 
 
 GUARD = (E.UNAUTHORIZED, E.FORBIDDEN, E.INTERNAL)
@@ -71,6 +79,8 @@ KEPT = (*ASKED, *ENDED_BADLY, E.NOT_READY, E.GONE, E.NOT_ACCEPTABLE)
 TAGS = {
     "pictures": "Ask for a picture and wait, or ask and come back.",
     "jobs": "Follow, fetch, list and cancel what was asked for.",
+    "images": "The images API of OpenAI over the same jobs, for programs that speak it. Errors are "
+    "`application/json` in OpenAI's shape, with our codes; a full queue is 429 there.",
     "probes": "For whoever runs the service; no token, any `Host`.",
     "documents": "What you read.",
 }
@@ -123,7 +133,7 @@ PICTURES = (
         description="`Accept` chooses between JSON (default) and the picture's bytes. `Accept: "
         "image/webp` without `output_format` asks for WebP; an `Accept` that excludes the format "
         "is answered 406. A caller that goes away calls the job off.",
-        asks_for_picture=True,
+        takes="GenerationRequest",
         parameters=("IdempotencyKey", "DeadlineSeconds"),
         answers={
             200: _answer(
@@ -142,7 +152,7 @@ PICTURES = (
         tag="pictures",
         summary="Ask for a picture and go on.",
         description="The job is in the queue when this answers; where it stands is at `Location`.",
-        asks_for_picture=True,
+        takes="GenerationRequest",
         parameters=("IdempotencyKey", "DeadlineSeconds"),
         answers={
             202: _answer(
@@ -245,6 +255,49 @@ JOBS = (
     ),
 )
 
+OPENAI = (
+    Operation(
+        method="post",
+        path="/v1/images/generations",
+        operation_id="openai_generate",
+        tag="images",
+        summary="Draw up to ten pictures and wait for all of them.",
+        description="Each is a job with a place in the queue; where one cannot be had the others "
+        "are called off, and so are all where the caller goes away. The first picture's job has "
+        "`Idempotency-Key` as its id. Fields that are not known are ignored.",
+        takes="ImagesRequest",
+        parameters=("IdempotencyKey", "DeadlineSeconds"),
+        answers={
+            200: _answer(
+                "All pictures, as base64.", _json("ImagesResponse", {"drawn": examples.IMAGES})
+            )
+        },
+        codes=(*SENT, *ENDED_BADLY),
+        as_openai=True,
+    ),
+    Operation(
+        method="get",
+        path="/v1/models",
+        operation_id="openai_models",
+        tag="images",
+        summary="The model that draws here.",
+        answers={200: _answer("Its list.", _json("ModelList", {"one": examples.MODELS}))},
+        codes=GUARD,
+        as_openai=True,
+    ),
+    Operation(
+        method="get",
+        path="/v1/models/{model}",
+        operation_id="openai_model",
+        tag="images",
+        summary="A model by its name.",
+        parameters=("Model",),
+        answers={200: _answer("The model.", _json("Model", {"one": examples.MODEL}))},
+        codes=(*GUARD, E.NOT_FOUND),
+        as_openai=True,
+    ),
+)
+
 
 def _probe(path: str, operation_id: str, summary: str, answers: dict[int, Node]) -> Operation:
     return Operation(
@@ -333,4 +386,4 @@ DOCUMENTS = (
     ),
 )
 
-OPERATIONS = (*PICTURES, *JOBS, *PROBES, *DOCUMENTS)
+OPERATIONS = (*PICTURES, *JOBS, *OPENAI, *PROBES, *DOCUMENTS)

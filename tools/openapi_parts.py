@@ -1,6 +1,6 @@
 """What the paths of the OpenAPI document share: parameters, headers, answers, links, schemas."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
@@ -14,6 +14,13 @@ from schemas.http import (
     Accepted,
     ProblemDetails,
 )
+from schemas.openai import (
+    ImagesRequest,
+    ImagesResponse,
+    Model,
+    ModelList,
+    OpenAIError,
+)
 from schemas.reply import FIELD_HEADER_PREFIX, GenerationResult, ResultFacts
 from schemas.request import GenerationRequest
 from schemas.status import CURSOR_PATTERN, DEFAULT_PAGE, MAX_PAGE, JobList, JobState, JobStatus
@@ -26,8 +33,13 @@ MODELS = (
     Accepted,
     GenerationRequest,
     GenerationResult,
+    ImagesRequest,
+    ImagesResponse,
     JobList,
     JobStatus,
+    Model,
+    ModelList,
+    OpenAIError,
     ProblemDetails,
     ResultFacts,
 )
@@ -65,7 +77,8 @@ def schemas() -> Node:
         ref_template="#/components/schemas/{model}",
     )
     made: Node = definitions["$defs"]
-    made["GenerationRequest"]["properties"]["prompt"]["pattern"] = PROMPT_PATTERN
+    for name in ("GenerationRequest", "ImagesRequest"):
+        made[name]["properties"]["prompt"]["pattern"] = PROMPT_PATTERN
     for model in made.values():
         for part in model.get("properties", {}).values():
             part.pop("title", None)  # the property's name once more
@@ -123,6 +136,12 @@ def parameters() -> Node:
     return {
         "JobId": {
             **_parameter("path", "job_id", job_id, "Names the job.", examples.JOB_ID),
+            "required": True,
+        },
+        "Model": {
+            **_parameter(
+                "path", "model", {"type": "string"}, "Names it.", examples.MODEL["id"]
+            ),
             "required": True,
         },
         "IdempotencyKey": _parameter(
@@ -196,6 +215,11 @@ def headers() -> Node:
             for name, value in zip(SHIELDS, ("nosniff", "same-origin"), strict=True)
         },
         "Retry-After": _header(seconds, "Seconds after which to try again.", 2),
+        "X-Should-Retry": _header(
+            {"enum": ["true", "false"], "type": "string"},
+            "Whether the same request may be sent again: OpenAI's clients do as it says.",
+            "true",
+        ),
         "WWW-Authenticate": _header(text, "The scheme: Bearer.", "Bearer"),
         "Allow": _header(text, "The methods that the page knows.", "GET, HEAD"),
         "Location": _header(
@@ -269,7 +293,7 @@ def refusals(*codes: ErrorCode) -> Node:
     """Return the answers with these codes: by status, references to components."""
     return {
         str(status): reference("responses", _name(group))
-        for status, group in sorted(_by_status(codes).items())
+        for status, group in sorted(by_status(codes, _status_of).items())
     }
 
 
@@ -280,16 +304,23 @@ def refusal_components(groups: set[tuple[ErrorCode, ...]]) -> Node:
 
 def groups_of(codes: tuple[ErrorCode, ...]) -> set[tuple[ErrorCode, ...]]:
     """Return the groups of codes that share a status."""
-    return set(_by_status(codes).values())
+    return set(by_status(codes, _status_of).values())
 
 
-def _by_status(codes: tuple[ErrorCode, ...]) -> dict[int, tuple[ErrorCode, ...]]:
+def by_status(
+    codes: tuple[ErrorCode, ...], status_of: Callable[[ErrorCode], int]
+) -> dict[int, tuple[ErrorCode, ...]]:
+    """Return the codes that share a status, by it."""
     found: dict[int, tuple[ErrorCode, ...]] = {}
     for code in ErrorCode:  # in the order of the table, whatever order was asked for
         if code in codes:
-            status = ERRORS[code].http_status
+            status = status_of(code)
             found[status] = (*found.get(status, ()), code)
     return found
+
+
+def _status_of(code: ErrorCode) -> int:
+    return ERRORS[code].http_status
 
 
 def _name(group: tuple[ErrorCode, ...]) -> str:

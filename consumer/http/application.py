@@ -13,9 +13,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from consumer.errors import Fault
-from consumer.http import docs_page, probes, problems
+from consumer.http import docs_page, openai_errors, probes, problems
 from consumer.http.face import Face
 from consumer.http.jobs import Jobs
+from consumer.http.openai import OpenAI
 from consumer.http.problems import ProblemError
 from consumer.http.safety import Rules, Safety
 from consumer.logs import logger
@@ -49,6 +50,7 @@ def application(face: Face, rules: Rules) -> Starlette:
         routes=[
             *probes.routes(face.service.snapshot, face.service.metrics),
             *Jobs(face).routes(),
+            *OpenAI(face).routes(),
             *_documents(with_token=rules.token is not None),
         ],
         middleware=[Middleware(Safety, rules=rules)],
@@ -75,15 +77,15 @@ def _documents(*, with_token: bool) -> list[Route]:
     return [Route("/openapi.json", openapi), Route("/docs", docs)]
 
 
-async def _unrouted(_: Request, error: Exception) -> Response:
+async def _unrouted(request: Request, error: Exception) -> Response:
     """Answer what no route took."""
     if not isinstance(error, HTTPException):
         raise error
     fault = _FAULTS.get(error.status_code, problems.DEFECT)
-    return problems.response(ProblemError(fault, headers=error.headers))
+    return openai_errors.told(request.url.path, ProblemError(fault, headers=error.headers))
 
 
 async def _broken(request: Request, error: Exception) -> Response:
     """Answer where we broke, and log how."""
     log.error("http_broke", method=request.method, path=request.url.path, exc_info=error)
-    return problems.response(ProblemError(problems.DEFECT))
+    return openai_errors.told(request.url.path, ProblemError(problems.DEFECT))

@@ -58,6 +58,16 @@ class Asked:
         return self.request.model_dump(exclude_defaults=True, exclude={"prompt"})
 
 
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What came with a request, and its body."""
+
+    key: str
+    """The caller's, or one that nobody had."""
+    deadline_s: float
+    body: bytes
+
+
 async def asked(request: Request, limits: Limits, *, blocking: bool) -> Asked:
     """Read a request for a picture.
 
@@ -65,16 +75,33 @@ async def asked(request: Request, limits: Limits, *, blocking: bool) -> Asked:
         ProblemError: something is wrong with it.
         ClientGoneError: it was never finished.
     """
-    headers = request.headers
-    job_id = _job_id(headers.get(IDEMPOTENCY_HEADER))
-    deadline_s = _deadline_s(headers.get(DEADLINE_HEADER), limits)
-    _check_media_type(headers.get("content-type", ""), headers.get("content-encoding"))
-    wanted = _good(read_body(await _body(request)))
+    envelope = await enveloped(request, limits)
+    wanted = _good(read_body(envelope.body))
     raw = False
     if blocking:
-        wanted, raw = _as_accepted(wanted, headers.get("accept"))
-    drawing = _good(drawing_of(wanted, job_id, limits))
-    return Asked(job_id, wanted, drawing, deadline_s, raw)
+        wanted, raw = _as_accepted(wanted, request.headers.get("accept"))
+    return asked_for(wanted, envelope.key, envelope.deadline_s, limits, raw=raw)
+
+
+async def enveloped(request: Request, limits: Limits) -> Envelope:
+    """Read a request with a body of JSON that is not looked at yet.
+
+    Raises:
+        ProblemError: something is wrong with it.
+        ClientGoneError: it was never finished.
+    """
+    headers = request.headers
+    key = _job_id(headers.get(IDEMPOTENCY_HEADER))
+    deadline_s = _deadline_s(headers.get(DEADLINE_HEADER), limits)
+    _check_media_type(headers.get("content-type", ""), headers.get("content-encoding"))
+    return Envelope(key, deadline_s, await _body(request))
+
+
+def asked_for(
+    wanted: GenerationRequest, job_id: str, deadline_s: float, limits: Limits, *, raw: bool
+) -> Asked:
+    """Return what a caller wants. Raises ProblemError where the model cannot do it."""
+    return Asked(job_id, wanted, _good(drawing_of(wanted, job_id, limits)), deadline_s, raw)
 
 
 def job_id_of(request: Request) -> str:

@@ -1,8 +1,7 @@
 """The job API: its pages, each a few lines over the face."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Literal
 
 from starlette.requests import Request
@@ -11,36 +10,19 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from consumer.errors import Fault
 from consumer.http import problems
-from consumer.http.asked import (
-    ClientGoneError,
-    asked,
-    check_takes,
-    job_id_of,
-    page_of,
-)
+from consumer.http.asked import asked, check_takes, job_id_of, page_of
 from consumer.http.face import Face
 from consumer.http.follow import follow
-from consumer.http.problems import ProblemError
+from consumer.http.pages import Page, leaving, routes_of
 from consumer.job import State
-from consumer.logs import logger
 from consumer.queries import next_of
 from consumer.replies import render_result, result_headers
-from consumer.store import StoreLostError
 from schemas.base import Contract
-from schemas.errors import ErrorCode
 from schemas.http import Accepted
 from schemas.reply import ResultFacts
 from schemas.request import MEDIA_TYPES
 from schemas.status import JobList
-
-log = logger(__name__)
-
-Page = Callable[[Request], Awaitable[Response]]
-
-CLIENT_GONE_STATUS = 499
-"""Of an answer that nobody reads, for the metrics: what nginx calls a closed request."""
 
 _STREAM_TYPE = "text/event-stream"
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -64,47 +46,15 @@ class Jobs:
             ("GET", "/job/{job_id}/image", self.image),
             ("GET", "/job/{job_id}/events", self.events),
         ]
-        by_path: dict[str, dict[str, Page]] = {}
-        for method, path, page in table:
-            by_path.setdefault(path, {})[method] = page
-        return [
-            Route(path, self._answered(path, pages), methods=list(pages))
-            for path, pages in by_path.items()
-        ]
-
-    def _answered(self, path: str, pages: dict[str, Page]) -> Page:
-        """Return the endpoint of a path; the one place where exceptions become answers."""
-
-        async def endpoint(request: Request) -> Response:
-            method = "GET" if request.method == "HEAD" else request.method
-            try:
-                response = await pages[method](request)
-            except ProblemError as error:
-                response = problems.response(error)
-            except StoreLostError:
-                response = problems.response(ProblemError(_STORE_LOST))
-            except ClientGoneError:
-                response = Response(status_code=CLIENT_GONE_STATUS)
-            except Exception:
-                # Here, so that it is counted, and goes out with the guards of every answer.
-                log.exception("page_broke", page=path)
-                response = problems.response(ProblemError(problems.DEFECT))
-            counter = self._face.service.metrics.http_requests
-            counter.labels(method, path, str(response.status_code)).inc()
-            return response
-
-        return endpoint
+        return routes_of(table, self._face.service.metrics, problems.response)
 
     # ------------------------------------------------------------ ask
 
     async def generate(self, request: Request) -> Response:
         """Have a picture drawn and wait for it."""
         wanted = await asked(request, self._face.service.limits(), blocking=True)
-        gone = asyncio.get_running_loop().create_task(_gone(request))
-        try:
+        with leaving(request) as gone:
             facts, image = await self._face.draw(wanted, gone)
-        finally:
-            gone.cancel()
         return _raw(facts, image) if wanted.raw else _result(facts, image)
 
     async def generate_async(self, request: Request) -> Response:
@@ -186,20 +136,11 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-_STORE_LOST = Fault(
-    ErrorCode.UNAVAILABLE, "The store of jobs cannot be reached. Try again in a few seconds."
-)
 _ACCEPTED: dict[State, Literal["queued", "running", "succeeded"]] = {
     State.NEW: "queued",
     State.RUNNING: "running",
     State.SUCCEEDED: "succeeded",
 }
-
-
-async def _gone(request: Request) -> None:
-    """Return when the caller has left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _json(body: Contract, status: int = 200, headers: dict[str, str] | None = None) -> Response:

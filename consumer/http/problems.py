@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from consumer.errors import Fault
 from imagegen_client import ImageError
+from schemas.base import Contract
 from schemas.errors import ERRORS, ErrorCode, ErrorInfo, Problem
 from schemas.http import ProblemDetails
 
@@ -22,7 +23,7 @@ RETRY_AFTER_S = 5.0
 
 DEFECT = Fault(ErrorCode.INTERNAL, "The service has a defect; its log has the reason.")
 
-_WITH_RETRY_AFTER = frozenset({503, 409})
+_WITH_RETRY_AFTER = frozenset({429, 503, 409})
 
 
 class ProblemError(Exception):
@@ -82,13 +83,16 @@ def response(error: ProblemError) -> Response:
         details=fault.details,
         job_id=error.job_id,
     )
+    return answer(error, body, spec.http_status, MEDIA_TYPE)
+
+
+def answer(error: ProblemError, body: Contract, status: int, media_type: str) -> Response:
+    """Return an error as this body, with the headers that it has in any shape."""
     headers = dict(error.headers)
-    if spec.retryable and spec.http_status in _WITH_RETRY_AFTER:
+    if error.fault.retryable and status in _WITH_RETRY_AFTER:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     kind = _Parting if "Connection" in headers else Response
-    return kind(
-        body.model_dump_json(), spec.http_status, headers=headers, media_type=MEDIA_TYPE
-    )
+    return kind(body.model_dump_json(), status, headers=headers, media_type=media_type)
 
 
 def fault_of(error: ImageError) -> Fault:

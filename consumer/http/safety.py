@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from consumer.errors import Fault
-from consumer.http import problems
+from consumer.http import openai_errors
 from consumer.http.problems import ProblemError
 from consumer.logs import logger
 from schemas.errors import ErrorCode
@@ -78,7 +78,9 @@ class Safety:
         try:
             _check(scope["method"], scope["path"], Headers(scope=scope), self._rules)
         except ProblemError as error:
-            await self._answer(problems.response(error), scope, receive, send_in_time)
+            await self._answer(
+                openai_errors.told(scope["path"], error), scope, receive, send_in_time
+            )
         else:
             await self._answer(self._app, scope, receive, send_in_time)
 
