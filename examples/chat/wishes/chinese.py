@@ -30,7 +30,9 @@ _NO_OBJECT = anchored(
     r"蛇添足|龙点睛|地为牢|上句号|等号|重点",
     r"\W*$",
 )
-_TAIL = re.compile(r"(?:吗|吧|呢|啊|呀|好吗|可以吗|行吗|好不好|谢谢[你您]?|多谢|拜托了?|[,.!?。!~ ])+$")
+_TAIL = re.compile(
+    r"(?:吗|吧|呢|啊|呀|好吗|可以吗|行吗|好不好|谢谢[你您]?|多谢|拜托了?|[,.!?。!~ ])+$"
+)
 
 _DRAWN = re.compile(
     rf"{_COURTESY}{_DRAW}(?:一下|出)?(?P<amount>{_NUMBER}(?P<measure>[张幅副]|个(?![人月性])))?(?P<subject>.+)$",

@@ -111,9 +111,7 @@ def _first_size(text: str) -> tuple[re.Match[str], tuple[int, int]] | None:
 
 
 def _sides(word: str) -> tuple[int, int]:
-    return next(
-        size for start, size in ORIENTATIONS.items() if word.lower().startswith(start)
-    )
+    return next(size for start, size in ORIENTATIONS.items() if word.lower().startswith(start))
 
 
 def _without(text: str, match: re.Match[str]) -> str:

@@ -25,13 +25,13 @@ _NO_KIND = (
 )
 _KIND = rf"(?P<kind>(?:{_NO_KIND}[\w'-]+\s+){{0,5}}?)"
 # Without an order before it, what says "I" or "the" tells of a picture.
-_NO_BARE = r"(?!(?:i|you|we|he|she|it|they|the|my|your|our|his|her|their|this|these|who|do|did|no)\b)"
+_NO_BARE = (
+    r"(?!(?:i|you|we|he|she|it|they|the|my|your|our|his|her|their|this|these|who|do|did|no)\b)"
+)
 _BARE_KIND = _KIND.replace(_NO_KIND, _NO_KIND + _NO_BARE)
 _PICTURE = rf"(?P<noun>{_NOUNS})\b"
 _PHRASE = _DETERMINER + _COUNT + _KIND + _PICTURE
-_LINK = (
-    r"(?:of|with|showing|that shows?|which shows?|depicting|featuring|about|where|in which|from)\b"
-)
+_LINK = r"(?:of|with|showing|that shows?|which shows?|depicting|featuring|about|where|in which|from)\b"
 _SUBJECT = rf"\s*(?:(?P<link>{_LINK}|[:,-])\s*(?P<subject>\S.*))"
 _PURPOSE = r"(?:\s+(?P<subject>(?:for|in|at|as|on)\b.*))?"
 
@@ -186,7 +186,9 @@ def _phrased(found: re.Match[str]) -> Asked | None:
     if count:
         noun = re.sub(r"(?<=ch)es$|s$", "", noun)
     joint = link if link in {":", ","} else f" {link}" if link else ""
-    return Asked(f"{kind} {noun}{joint} {subject}".strip(), count, complete=bool(subject or kind))
+    return Asked(
+        f"{kind} {noun}{joint} {subject}".strip(), count, complete=bool(subject or kind)
+    )
 
 
 def _number(words: str | None) -> int | None:

@@ -49,7 +49,9 @@ _MAKE_END = (
     r"(?:erstellen|erzeugen|generieren|machen|zeigen|geben|entwerfen|gestalten|kreieren"
     r"|zeichnen|malen|skizzieren)"
 )
-_THAT = r"(?:ich|wir) (?:möchten?|will|wollen|wünsche mir|hätten?(?: gerne?)?),? dass (?:du|sie)"
+_THAT = (
+    r"(?:ich|wir) (?:möchten?|will|wollen|wünsche mir|hätten?(?: gerne?)?),? dass (?:du|sie)"
+)
 _THAT_END = r"(?:zeichnest|malst|skizzierst|illustrierst|zeichnen|malen)"
 _THAT_MADE = r"(?:erstellst|erzeugst|generierst|machst|entwirfst|zeichnest|malst|erstellen)"
 _WANT = (
@@ -86,7 +88,9 @@ _CAN_DRAW = phrase(
     _HELLO, _MODAL, _FOR, r"\s+", rf"(?P<subject>(?:{_THING}|{_NAME}\w+ (?:auf|mit|in|im|am|vor)\s).*)",
     rf"\s+{_DRAW_END}",
 )  # fmt: skip
-_CAN_MAKE = phrase(_HELLO, _MODAL, _FOR, r"\s+", rf"(?={_THING})", _PHRASE, _PERHAPS, rf"\s+{_MAKE_END}")
+_CAN_MAKE = phrase(
+    _HELLO, _MODAL, _FOR, r"\s+", rf"(?={_THING})", _PHRASE, _PERHAPS, rf"\s+{_MAKE_END}"
+)
 _SHALL_DRAW = phrase(
     _HELLO, _THAT, _FOR, r"\s+", rf"(?P<subject>{_THING}.*)", rf"\s+{_THAT_END}"
 )
@@ -98,7 +102,9 @@ _NAMED = phrase(
     _HELLO, r"(?P<article>(?:noch )?ein(?:e[nms]?)?\s+)?", _COUNT, _BARE_KIND, rf"(?P<noun>{_NOUNS})\b", _SUBJECT
 )  # fmt: skip
 _SHOWN = phrase(_HELLO, r"stelle?", _FOR, r"\s+(?P<subject>.+?)(?:\s+als bild)?\s+dar")
-_CLAUSE = re.compile(r"(?:,\s*(?:also|darum|deshalb|daher|dann|bitte)|:)\s+(?=\w)", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"(?:,\s*(?:also|darum|deshalb|daher|dann|bitte)|:)\s+(?=\w)", re.IGNORECASE
+)
 
 
 def asked(sentence: str, *, welcome: bool) -> Asked | None:
@@ -154,7 +160,9 @@ def _phrased(found: re.Match[str]) -> Asked | None:
     if not kind and re.fullmatch(_PLAIN, noun, re.IGNORECASE) and link not in {"für", "wie"}:
         return Asked(subject, count)
     joint = groups["sign"] or (f" {link}" if link else "")
-    return Asked(f"{kind} {noun}{joint} {subject}".strip(), count, complete=bool(subject or kind))
+    return Asked(
+        f"{kind} {noun}{joint} {subject}".strip(), count, complete=bool(subject or kind)
+    )
 
 
 def _number(words: str | None) -> int | None:

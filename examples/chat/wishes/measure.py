@@ -62,7 +62,17 @@ def labelled() -> list[Labelled]:
     """Return all messages of the file."""
     with MESSAGES.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [Labelled(**{**row, "wish": row["wish"] == "yes"}) for row in rows]
+        return [
+            Labelled(
+                row["language"],
+                row["wish"] == "yes",
+                row["size"],
+                row["seed"],
+                row["count"],
+                row["text"],
+            )
+            for row in rows
+        ]
 
 
 def figures(messages: Iterable[Labelled]) -> Figures:
@@ -94,7 +104,9 @@ def main() -> None:
         )
     for message in everything:
         if not message.held_out and mistaken(message):
-            print(f"{'wish' if message.wish else 'talk'}: {message.text} -> {wish_in(message.text)}")
+            print(
+                f"{'wish' if message.wish else 'talk'}: {message.text} -> {wish_in(message.text)}"
+            )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ _ONE_SPELLING = str.maketrans(
     dict(zip(_TRADITIONAL, _SIMPLIFIED, strict=True)) | dict.fromkeys("’‘`´", "'")
 )
 _END = re.compile(r"(?<=[!?。！？])\s*|(?<=\.)\s+|(?<=\.)$|\n+")
-_QUOTES = "\"“”„«»「」『』"
+_QUOTES = '"“”„«»「」『』'
 _QUOTED = re.compile(rf"^[{_QUOTES}]([^{_QUOTES}]+)[{_QUOTES}](.*)$", re.DOTALL)
 
 

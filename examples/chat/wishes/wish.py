@@ -23,8 +23,12 @@ _COURTESY = re.compile(
     re.IGNORECASE,
 )
 _FOR_ME = re.compile(r"\s+(?:for me|für mich)$", re.IGNORECASE)
-_POLITE = re.compile(r"\b(?:please|pls|plz|thanks|thank you|bitte|danke)\b|谢谢|麻烦", re.IGNORECASE)
-_REFERS = re.compile(r"(?:it|this|that|them|her|him|one|sie|ihn|es)\b|eine?n?s?(?:,|$)|[他她它]", re.IGNORECASE)
+_POLITE = re.compile(
+    r"\b(?:please|pls|plz|thanks|thank you|bitte|danke)\b|谢谢|麻烦", re.IGNORECASE
+)
+_REFERS = re.compile(
+    r"(?:it|this|that|them|her|him|one|sie|ihn|es)\b|eine?n?s?(?:,|$)|[他她它]", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
