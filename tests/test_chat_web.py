@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chat(folder):
-    chat = Chatting(folder)
+    chat = Chatting(folder, DEADLINE_S=4)
     yield chat
     assert chat.stop() == -signal.SIGTERM
 
@@ -45,8 +45,8 @@ def drawn(folder, person, prompt, file=b"\x89PNG bytes"):
 
 def test_a_password_is_kept_as_a_salted_hash_alone(chat, folder):
     """Neither the file nor its log has the password, and equal ones have different hashes."""
-    chat.person("hash-one")
-    chat.person("hash-two")
+    for name in ("hash-one", "hash-two"):
+        assert chat.visitor().sign("sign-up", name).status_code == 200
     kept = rows(folder, "SELECT salt, hash FROM users WHERE name LIKE 'hash-%'")
     assert len({salt for salt, _ in kept}) == len({hashed for _, hashed in kept}) == 2
     stored = b"".join(path.read_bytes() for path in folder.iterdir())
@@ -64,8 +64,8 @@ def test_a_session_is_kept_as_a_hash_alone(chat, folder):
 
 def test_signing_in_takes_name_and_password(chat):
     """Wrong password and unknown name are told alike."""
-    chat.person("anna")
     visitor = chat.visitor()
+    visitor.sign("sign-up", "anna")
     wrong = visitor.sign("sign-in", "anna", "wrong password")
     unknown = visitor.sign("sign-in", "nobody-of-that-name", PASSWORD)
     assert wrong.status_code == unknown.status_code == 401
@@ -79,8 +79,7 @@ def test_signing_in_takes_name_and_password(chat):
 )  # fmt: skip
 def test_an_account_that_cannot_be_is_refused(chat, name, password, status):
     """Bad names, short passwords and names that are taken, in any case of letters."""
-    visitor = chat.visitor()
-    visitor.sign("sign-up", "Taken")
+    chat.person("Taken")
     assert chat.visitor().sign("sign-up", name, password).status_code == status
 
 
@@ -97,8 +96,8 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(chat):
 
 def test_signing_in_is_throttled(chat):
     """After five wrong passwords the right one does not help either, for a while that is told."""
-    chat.person("guessed")
     visitor = chat.visitor()
+    visitor.sign("sign-up", "guessed")
     for _ in range(5):
         assert visitor.sign("sign-in", "guessed", "wrong password").status_code == 401
     answer = visitor.sign("sign-in", "guessed")
@@ -132,8 +131,7 @@ def test_nothing_is_read_without_a_session(chat, path):
 def test_signing_out_ends_the_session_and_its_stream(chat):
     """The cookie from before is worth nothing, and a page that listens hears no more."""
     person = chat.person("leaving")
-    other = chat.visitor()
-    other.sign("sign-in", "leaving")
+    other = chat.person("leaving")
     person.say("hello")
     heard = other.events()
     assert next(heard)[0] == "message"
@@ -214,10 +212,7 @@ def test_words_of_people_travel_as_words(chat):
 )  # fmt: skip
 def test_a_body_that_makes_no_sense_is_refused(chat, body, status):
     """Empty, broken, too long: each has its status, and nothing is said in the conversation."""
-    person = chat.visitor()
-    person.sign("sign-in", "bodies")
-    if "bodies" not in person.http.get("/api/me").text:
-        person.sign("sign-up", "bodies")
+    person = chat.person("bodies")
     headers = {"X-CSRF-Token": person.token, "Content-Type": "application/json"}
     assert (
         person.http.post("/api/messages", content=body, headers=headers).status_code == status

@@ -6,6 +6,7 @@ import socket
 
 import uvicorn
 from starlette.applications import Starlette
+from typing_extensions import override
 
 from examples.chat.accounts import Accounts
 from examples.chat.answers import Answers
@@ -40,9 +41,8 @@ class Server(uvicorn.Server):
         )
         self._tabs = tabs
 
-    async def shutdown(  # type: ignore[explicit-override] # typing has no `override` in 3.11
-        self, sockets: list[socket.socket] | None = None
-    ) -> None:
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._tabs.close()
         await super().shutdown(sockets)
 
