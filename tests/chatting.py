@@ -25,17 +25,20 @@ class Chatting:
     """One chat process."""
 
     def __init__(self, folder, url=NOBODY, **settings):
+        self._folder = folder
+        self._settings = {"AMQP_URL": url, "PORT": 0, "DATA_DIR": folder, **settings}
+        self._people = []
+        self._log = (folder.parent / f"{folder.name}.log").open("a+")
+        self._start()
+
+    def _start(self):
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("CHAT_")
         }
-        environment |= {
-            "CHAT_AMQP_URL": url,
-            "CHAT_PORT": "0",
-            "CHAT_DATA_DIR": str(folder),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python")]),
-            **{f"CHAT_{name}": str(value) for name, value in settings.items()},
-        }
-        self._log = (folder.parent / f"{folder.name}.log").open("a+")
+        environment |= {f"CHAT_{name}": str(value) for name, value in self._settings.items()}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(ROOT), str(ROOT / "clients" / "python")]
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "examples.chat"],
             stdout=subprocess.PIPE,
@@ -47,8 +50,12 @@ class Chatting:
         line = self.process.stdout.readline()
         assert line.startswith(READY), line + self.log()
         self.origin = line.removeprefix(READY).strip()
-        self._people = []
-        self._folder = folder
+
+    def restart(self, number=signal.SIGTERM):
+        """End it, and start it again at the same address."""
+        self._end(number)
+        self._settings["PORT"] = self.origin.rpartition(":")[2]
+        self._start()
 
     def log(self):
         """What it wrote to its standard error."""
@@ -65,13 +72,14 @@ class Chatting:
         """Somebody who is signed in; made in the file, as a password costs a second."""
         person = self.visitor()
         person.http.cookies.clear()
-        person.http.cookies.set("imagegen_chat", self._session(name), domain="127.0.0.1")
+        person.http.cookies.set("imagegen_chat", self.session(name), domain="127.0.0.1")
         told = person.http.get("/api/me").json()
         assert told["user"] == name
         person.token = told["token"]
         return person
 
-    def _session(self, name):
+    def session(self, name):
+        """Return the cookie of somebody who is signed in."""
         cookie = secrets.token_urlsafe(32)
         digest = hashlib.sha256(cookie.encode()).digest()
         with contextlib.closing(sqlite3.connect(self._folder / "chat.sqlite")) as file, file:
@@ -89,11 +97,15 @@ class Chatting:
         """End it; returns the exit code."""
         for person in self._people:
             person.http.close()
-        if self.process.poll() is None:
-            self.process.send_signal(number)
+        code = self._end(number)
+        self.told = self.log()
+        self._log.close()
+        return code
+
+    def _end(self, number):
+        self.process.send_signal(number)
         code = self.process.wait(PATIENCE_S)
         self.process.stdout.close()
-        self._log.close()
         return code
 
 

@@ -1,6 +1,7 @@
 """The chat, started: CHAT_AMQP_URL=amqp://... python -m examples.chat."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 
@@ -25,9 +26,9 @@ GRACE_S = 2
 
 
 class Server(uvicorn.Server):
-    """A server that has the streams of open pages end first: they would wait for ever."""
+    """A server that says when it is ready, and has the streams of open pages end before it does."""
 
-    def __init__(self, app: Starlette, tabs: Tabs) -> None:
+    def __init__(self, app: Starlette, tabs: Tabs, address: str) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -40,6 +41,12 @@ class Server(uvicorn.Server):
             )
         )
         self._tabs = tabs
+        self._address = address
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(f"The chat is ready: {self._address}", flush=True)
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -63,12 +70,12 @@ async def serve(chosen: Settings, listener: socket.socket) -> None:
         tabs=tabs,
         answers=answers,
     )
-    await Server(Web(parts).application(), tabs).serve([listener])
+    await Server(Web(parts).application(), tabs, _address(listener)).serve([listener])
     database.close()
 
 
 def main() -> None:
-    """Listen, say where, and serve."""
+    """Listen and serve, and end without a stack on Ctrl+C."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     chosen = settings()
     family = socket.AF_INET6 if ":" in chosen.host else socket.AF_INET
@@ -81,9 +88,13 @@ def main() -> None:
         raise SystemExit(
             f"{where} cannot be listened on: {error.strerror}. Set CHAT_PORT to another port."
         ) from None
-    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
-    print(f"The chat is ready: http://{host}:{listener.getsockname()[1]}", flush=True)
-    asyncio.run(serve(chosen, listener))
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(chosen, listener))
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 if __name__ == "__main__":
