@@ -44,6 +44,7 @@ class Chromium:
         self._answers = {}
         self.events = []
         self._ended = False
+        self._closed = False
 
     def __enter__(self):
         program = shutil.which("chromium") or shutil.which("google-chrome")
@@ -73,13 +74,19 @@ class Chromium:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """End it, in order if it answers, so that its log is whole. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
         with contextlib.suppress(AssertionError, OSError):
             self.call("Browser.close")
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._browser.wait(PATIENCE_S)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._browser.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._browser.pid, signal.SIGKILL)
         self._browser.wait()
         self._reader.join(PATIENCE_S)
         os.close(self._writes)

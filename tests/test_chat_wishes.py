@@ -40,7 +40,7 @@ def test_the_other_messages_are_read_right():
         ("Imagine a tree full of books and draw it", Wish("a tree full of books")),
         ("mal mir bitte eine Katze im Hochformat", Wish("eine Katze", 720, 1280)),
         ("Kannst du mir eine Katze malen?", Wish("eine Katze")),
-        ("画一只猫，竖版，种子7", Wish("一只猫", 720, 1280, 7)),
+        ("画一只猫，竖版，种子7", Wish("一只猫", 720, 1280, 7)),  # noqa: RUF001 - as it is written
         ("請幫我畫一隻貓", Wish("一隻貓")),
         ("生成两张海边日落的图片", Wish("海边日落", count=2)),
         ("draw a portrait of a landscape painter", Wish("portrait of a landscape painter")),

@@ -28,10 +28,10 @@ TROUBLES: dict[str, Trouble] = {
     ),
     "cancelled": Trouble("You called it off.", "Press Try again to have it drawn after all."),
     "invalid_request": Trouble(
-        "It cannot be drawn like that.", "Press Edit and change it.", again=False
+        "It cannot be drawn like that.", "Press Edit the prompt and change it.", again=False
     ),
     "request_too_large": Trouble(
-        "The description is too long.", "Press Edit and shorten it.", again=False
+        "The description is too long.", "Press Edit the prompt and shorten it.", again=False
     ),
     "result_too_large": Trouble(
         "The picture is too large to be sent.", "Ask for a smaller size.", again=False
@@ -44,7 +44,7 @@ TROUBLES: dict[str, Trouble] = {
     "nan_output": Trouble("The arithmetic gave no picture.", "Press Try again."),
     "poison": Trouble(
         "This wish broke the drawing process several times.",
-        "It is not tried any more. Press Edit and say it in another way.",
+        "It is not tried any more. Press Edit the prompt and say it in another way.",
         again=False,
     ),
     "idempotency_conflict": Trouble("The wish was mixed up with another.", "Press Try again."),

@@ -40,44 +40,61 @@ function bar(picture) {
   return element;
 }
 
-const SHOWN = {
-  asked: (picture, acts) => [
-    made("p", { className: "stands", textContent: stands(picture) }), bar(picture),
-    made("p", { className: "actions" }, action("cancel", "Cancel", () => acts.cancel(picture))),
-  ],
-  drawing: (picture, acts) => SHOWN.asked(picture, acts),
-  drawn: (picture, acts) => {
-    const href = `/api/pictures/${picture.id}`;
-    const image = made("img", {
-      src: href, alt: picture.prompt, width: picture.width, height: picture.height,
-    });
-    const save = made("a", { className: "button", href: `${href}?download`, textContent: "Download" });
-    save.dataset.action = "download";
-    save.setAttribute("download", "");
-    return [
-      image,
-      made("p", { className: "actions" }, save,
-        action("again", "Retry with a new seed", () => acts.again(picture)),
-        action("edit", "Edit the prompt", () => acts.edit(picture))),
-    ];
-  },
-  failed: (picture, acts) => [
-    made("p", { className: "stands trouble", textContent: stands(picture) }),
-    made("p", { className: "remedy", textContent: picture.trouble.remedy }),
-    made("p", { className: "actions" },
-      ...(picture.trouble.again ? [action("again", "Try again", () => acts.again(picture))] : []),
-      action("edit", "Edit", () => acts.edit(picture))),
-  ],
-  cancelled: (picture, acts) => SHOWN.failed(picture, acts),
-};
+function image(picture) {
+  const fields = { src: file(picture), alt: picture.prompt, width: picture.width, height: picture.height };
+  return made("img", fields);
+}
+
+function download(picture) {
+  const link = made("a", { className: "button", href: `${file(picture)}?download`, textContent: "Download" });
+  link.dataset.action = "download";
+  return link;
+}
+
+const file = (picture) => `/api/pictures/${picture.id}`;
+
+function underWay(picture, acts) {
+  return {
+    shown: [made("p", { className: "stands", textContent: stands(picture) }), bar(picture)],
+    actions: [action("cancel", "Cancel", () => acts.cancel(picture))],
+  };
+}
+
+function drawn(picture, acts) {
+  return {
+    shown: [image(picture)],
+    actions: [
+      download(picture),
+      action("again", "Retry with a new seed", () => acts.again(picture)),
+      action("edit", "Edit the prompt", () => acts.edit(picture)),
+    ],
+  };
+}
+
+function missed(picture, acts) {
+  const again = action("again", "Try again", () => acts.again(picture));
+  return {
+    shown: [
+      made("p", { className: "stands trouble", textContent: stands(picture) }),
+      made("p", { className: "remedy", textContent: picture.trouble.remedy }),
+    ],
+    actions: [
+      ...(picture.trouble.again ? [again] : []),
+      action("edit", "Edit the prompt", () => acts.edit(picture)),
+    ],
+  };
+}
+
+const SHOWN = { asked: underWay, drawing: underWay, drawn, failed: missed, cancelled: missed };
 
 function figure(picture, acts) {
+  const { shown, actions } = SHOWN[picture.state](picture, acts);
   const caption = made("figcaption", {}, made("p", { className: "prompt", textContent: picture.prompt }),
     made("p", { className: "facts", textContent: facts(picture) }));
-  const shown = made("figure", {}, ...SHOWN[picture.state](picture, acts), caption);
-  shown.dataset.state = picture.state;
-  shown.dataset.picture = picture.id;
-  return shown;
+  const whole = made("figure", {}, ...shown, caption, made("p", { className: "actions" }, ...actions));
+  whole.dataset.state = picture.state;
+  whole.dataset.picture = picture.id;
+  return whole;
 }
 
 export function card(message, acts) {

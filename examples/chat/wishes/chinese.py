@@ -80,7 +80,7 @@ def _pictured(sentence: str) -> Asked | None:
 
 
 def _named(sentence: str) -> Asked | None:
-    """Nothing but the picture: "一张狐狸的图片，谢谢"."""
+    """Nothing but the picture: "一张狐狸的图片 谢谢"."""
     found = _NAMED.match(sentence)
     return None if found is None else _phrased(found, _number(found["count"]))
 

@@ -56,7 +56,7 @@ _SEED = re.compile(
 )
 _PIXELS = re.compile(
     r"(?:\b(?:in|at|of|with|size|resolution|a|the|mit|der|größe|auflösung|大小|尺寸)[\s:=]*+){0,4}+"
-    r"(?<!\d)(?P<width>\d{3,4})\s*(?:x|×|\*|\bby\b|\bmal\b|乘以?)\s*(?P<height>\d{3,4})(?!\d)"
+    r"(?<!\d)(?P<width>\d{3,4})\s*(?:x|\u00d7|\*|\bby\b|\bmal\b|乘以?)\s*(?P<height>\d{3,4})(?!\d)"
     r"(?:\s*(?:px|pixels?|像素)(?![a-z]))?的?",
     re.IGNORECASE,
 )
@@ -68,8 +68,10 @@ _RATIO = re.compile(
 _ORIENTATIONS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"\b(?:in|as|with|using)?\s*(?:\b(?:a|an|the)\s+)?\b(?P<word>{_ENGLISH})[ -]"
-        r"(?:format|orientation|mode|aspect|layout)\b(?:\s+ratio)?",
+        (
+            rf"\b(?:in|as|with|using)?\s*(?:\b(?:a|an|the)\s+)?\b(?P<word>{_ENGLISH})[ -]"
+            r"(?:format|orientation|mode|aspect|layout)\b(?:\s+ratio)?"
+        ),
         r"\bin\s+(?P<word>landscape|portrait|widescreen)\b(?!\s+(?:with|of|by))",
         rf"{_ALONE}(?:as\s+)?(?P<word>{_ENGLISH}){_UP_TO}",
         rf"\b(?P<word>{_ENGLISH})\s+(?=(?:image|picture|pic)s?\b)",

@@ -6,9 +6,10 @@ import unicodedata
 _TRADITIONAL = "畫請幫給圖張個產創製設計橫豎種縱繪麼嗎紙誌後來這為臉寫現樣幾兩"
 _SIMPLIFIED = "画请帮给图张个产创制设计横竖种纵绘么吗纸志后来这为脸写现样几两"
 _ONE_SPELLING = str.maketrans(
-    dict(zip(_TRADITIONAL, _SIMPLIFIED, strict=True)) | dict.fromkeys("’‘`´", "'")
+    dict(zip(_TRADITIONAL, _SIMPLIFIED, strict=True))
+    | dict.fromkeys("\u2019\u2018`\u00b4", "'")
 )
-_END = re.compile(r"(?<=[!?。！？])\s*|(?<=\.)\s+|(?<=\.)$|\n+")
+_END = re.compile(r"(?<=[!?。])\s*|(?<=\.)\s+|(?<=\.)$|\n+")
 _QUOTES = '"“”„«»「」『』'
 _QUOTED = re.compile(rf"^[{_QUOTES}]([^{_QUOTES}]+)[{_QUOTES}](.*)$", re.DOTALL)
 
