@@ -42,7 +42,7 @@ def test_a_wish_becomes_the_file_that_the_service_made(chat):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_restart_finds_the_running_job(chat, gate, number):
+def test_a_restart_finds_the_running_job(chat, service_in_house, gate, number):
     """It is drawn once, and shown, whether the chat ended in order or not."""
     person = chat.person("patient")
     person.say(f"draw a ship, 256x256 wait={gate.path}")
@@ -52,6 +52,8 @@ def test_a_restart_finds_the_running_job(chat, gate, number):
     gate.open()
     (picture,) = person.until("drawn")
     assert person.http.get(f"/api/pictures/{picture['id']}").status_code == 200
+    starts = [told for told in service_in_house.records if told.get("event") == "started"]
+    assert [told["job_id"] for told in starts] == [picture["id"]]
 
 
 def test_a_cancel_ends_the_drawing_at_the_service(chat, service_in_house, gate):

@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS messages (
   author TEXT NOT NULL, text TEXT NOT NULL, at TEXT NOT NULL,
   picture TEXT REFERENCES pictures, changed INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS messages_by_change ON messages (user, changed);
+CREATE INDEX IF NOT EXISTS messages_by_number ON messages (changed);
 CREATE INDEX IF NOT EXISTS messages_by_picture ON messages (picture);
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,6 @@ _FILES = {
 }
 _LATEST = 2**62
 """An id that no message reaches."""
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -193,7 +190,8 @@ class Web:
         file = self._parts.gallery.file(user, id_)
         if file is None:
             raise Refusal(404, "There is no such picture.")
-        headers = {"cache-control": "private, max-age=31536000, immutable"}
+        # With another cookie what a browser has kept is not asked for: two may share a browser.
+        headers = {"cache-control": "private, max-age=31536000, immutable", "vary": "cookie"}
         if "download" in request.query_params:
             headers["content-disposition"] = attachment(
                 self._parts.gallery.of(user, id_).order.prompt

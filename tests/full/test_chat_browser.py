@@ -307,6 +307,25 @@ def test_the_policy_of_the_page_holds(page):
     assert page.run("document.cookie") == ""  # HttpOnly
 
 
+def test_two_people_of_one_browser_see_each_their_own(chat, page):
+    """What the browser has kept of the first is not shown to the second."""
+    ask(page, "draw a diary, 256x256")
+    until(page, "drawn")
+    until_shown(page)
+    file = page.run("document.images[0].src")
+    assert page.run(f"fetch('{file}').then((answer) => answer.status)") == 200
+    page.click("#sign-out")
+    page.until("!document.getElementById('sign').hidden")
+    page.click("#sign-name")
+    page.type("berta")
+    page.click("#sign-password")
+    page.type(PASSWORD)
+    page.click("#sign-up")
+    page.until("document.getElementById('name').textContent === 'berta'")
+    assert page.run("document.querySelectorAll('#messages > li').length") == 0
+    assert page.run(f"fetch('{file}').then((answer) => answer.status)") == 404
+
+
 def test_a_screen_reader_is_told_everything(page):
     """Names and roles of what can be used, the picture's text, and the state of a drawing."""
     ask(page, "draw an owl, 256x256")
