@@ -53,8 +53,16 @@ class Chatting:
 
     def restart(self, number=signal.SIGTERM):
         """End it, and start it again at the same address."""
+        self.halt(number)
+        self.resume()
+
+    def halt(self, number=signal.SIGTERM):
+        """End it, for now."""
         self._end(number)
         self._settings["PORT"] = self.origin.rpartition(":")[2]
+
+    def resume(self):
+        """Start it again, at the address from before."""
         self._start()
 
     def log(self):
@@ -147,6 +155,8 @@ class Person:
                 name, _, value = line.partition(": ")
                 if line:
                     fields[name] = value
+                elif fields.get("event") == "who":
+                    fields = {}
                 elif "data" in fields:
                     number = int(fields["id"]) if "id" in fields else None
                     yield fields["event"], number, json.loads(fields["data"])

@@ -261,7 +261,7 @@ def test_a_broker_that_is_away_is_told_in_plain_words(chat):
     person.say("draw a dog")
     cat, dog = person.pictures()
     assert person.change(f"pictures/{dog['id']}/cancel").status_code == 202
-    assert person.until("cancelled")[0]["trouble"]["what"] == "You called it off."
+    assert person.until("cancelled")[0]["trouble"]["what"] == "It was called off."
     assert person.change(f"pictures/{dog['id']}/cancel").status_code == 409
     failed = person.until("failed")[0]
     assert failed["id"] == cat["id"]

@@ -18,7 +18,7 @@ class Stream:
 
     `message` events are numbered by the change that they tell, so that a page that comes back says
     what it saw last, and gets every message that changed since, once. `step` events are news of the
-    moment and have no number.
+    moment and have no number. `who` comes first: in another tab somebody else may have signed in.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Stream:
     ) -> AsyncIterator[str]:
         """Give the events, until the user signs out or the server ends."""
         with self._tabs.opened(user.id) as tab:
-            yield f"retry: {RETRY_MS}\n\n"
+            yield f"retry: {RETRY_MS}\n\n" + _event("who", {"user": user.name})
             while not self._tabs.closing and signed_in():
                 while changed := self._conversations.since(user, since):
                     for message in changed:

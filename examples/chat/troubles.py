@@ -26,7 +26,7 @@ TROUBLES: dict[str, Trouble] = {
         "It took too long, so it was given up.",
         "Press Try again; a smaller picture is drawn faster.",
     ),
-    "cancelled": Trouble("You called it off.", "Press Try again to have it drawn after all."),
+    "cancelled": Trouble("It was called off.", "Press Try again to have it drawn after all."),
     "invalid_request": Trouble(
         "It cannot be drawn like that.", "Press Edit the prompt and change it.", again=False
     ),

@@ -37,6 +37,7 @@ _FILES = {
 _LATEST = 2**62
 """An id that no message reaches."""
 
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the addresses stand on."""

@@ -89,6 +89,11 @@ def until_shown(page, count=1):
     )
 
 
+def told_in(png):
+    with Image.open(io.BytesIO(png)) as image:
+        return json.loads(image.text["imagegen"])
+
+
 def fill(broker):
     """Publish until the queue refuses: somebody else was faster."""
     with contextlib.closing(
@@ -159,7 +164,7 @@ def test_a_picture_is_retried_edited_and_cancelled(page):
     until(page, "cancelled")
     assert page.run(FOCUSED) == "again"
     figure = "[...document.querySelectorAll('figure')].at(-1)"
-    assert "You called it off." in page.run(f"{figure}.innerText")
+    assert "It was called off." in page.run(f"{figure}.innerText")
     assert "a wolf step=1" in page.run(f"{figure}.innerText")
     assert seed in page.run(f"{figure}.innerText")
     assert page.complaints() == []
@@ -261,7 +266,7 @@ def test_twenty_users_at_once_get_their_own_pictures_and_nobody_anothers(browser
             "(id) => fetch(`/api/pictures/${id}`).then((answer) => answer.status)))"
         )
         assert codes == [200 if other == name else 404 for other in names]
-        told = _told(chat.person(name).http.get(f"/api/pictures/{ids[name]}").content)
+        told = told_in(chat.person(name).http.get(f"/api/pictures/{ids[name]}").content)
         assert told["prompt"] == f"the house of {name}"
         assert told["seed"] == 1000 + names.index(name)
 
@@ -307,13 +312,16 @@ def test_the_policy_of_the_page_holds(page):
     assert page.run("document.cookie") == ""  # HttpOnly
 
 
-def test_two_people_of_one_browser_see_each_their_own(chat, page):
-    """What the browser has kept of the first is not shown to the second."""
+def test_two_people_of_one_browser_see_each_their_own(browser, chat, page):
+    """What the browser has kept of the first is not shown to the second, in no tab."""
     ask(page, "draw a diary, 256x256")
     until(page, "drawn")
     until_shown(page)
     file = page.run("document.images[0].src")
     assert page.run(f"fetch('{file}').then((answer) => answer.status)") == 200
+    second = browser.tab(chat.origin, page.context)
+    until(second, "drawn")
+    page.call("Page.bringToFront")
     page.click("#sign-out")
     page.until("!document.getElementById('sign').hidden")
     page.click("#sign-name")
@@ -324,6 +332,9 @@ def test_two_people_of_one_browser_see_each_their_own(chat, page):
     page.until("document.getElementById('name').textContent === 'berta'")
     assert page.run("document.querySelectorAll('#messages > li').length") == 0
     assert page.run(f"fetch('{file}').then((answer) => answer.status)") == 404
+    second.call("Page.bringToFront")
+    second.until("document.getElementById('name').textContent === 'berta'")
+    second.until("document.querySelectorAll('#messages > li').length === 0")
 
 
 def test_a_screen_reader_is_told_everything(page):
@@ -358,6 +369,13 @@ def test_it_fits_phones_and_desks(page, width, height):
     assert low == []
 
 
-def _told(png):
-    with Image.open(io.BytesIO(png)) as image:
-        return json.loads(image.text["imagegen"])
+def test_what_could_not_be_sent_comes_back_to_be_sent_again(chat, page):
+    """The words stay in the field while the chat is away, and it is said why."""
+    chat.halt()
+    ask(page, "draw a patient heron, 256x256")
+    page.until("document.getElementById('alert').textContent.includes('cannot be reached')")
+    assert page.run("document.getElementById('text').value") == "draw a patient heron, 256x256"
+    chat.resume()
+    page.until("document.getElementById('alert').textContent === ''")
+    page.press("Enter")
+    until(page, "drawn")

@@ -113,7 +113,11 @@ function listen() {
     heard(JSON.parse(event.data));
   });
   news.addEventListener("step", (event) => stepped(JSON.parse(event.data)));
-  news.addEventListener("open", () => alarm(""));
+  // In another tab somebody else may have signed in meanwhile: this conversation is not theirs.
+  news.addEventListener("who", (event) => {
+    if (JSON.parse(event.data).user === at("name").textContent) alarm("");
+    else begin();
+  });
   news.addEventListener("error", lost);
 }
 
@@ -172,19 +176,26 @@ at("sign-out").addEventListener("click", () => trying(async () => {
 
 // ------------------------------------------------------------------ writing
 
-at("composer").addEventListener("submit", async (event) => {
+// Sent in the order in which it was written; what could not be sent comes back to be sent again.
+let sending = Promise.resolve();
+
+async function send(text, picture) {
+  const [path, body] = picture === null
+    ? ["/api/messages", { text }]
+    : [`/api/pictures/${picture.id}/edit`, { prompt: text }];
+  if (await trying(() => change(path, body)) || at("text").value !== "") return;
+  if (picture !== null) acts.edit(picture);
+  at("text").value = text;
+}
+
+at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = at("text").value;
-  const sent = edited === null
-    ? () => change("/api/messages", { text })
-    : () => change(`/api/pictures/${edited.id}/edit`, { prompt: text });
-  at("send").disabled = true;
-  if (await trying(sent)) {
-    at("text").value = "";
-    leaveEdit();
-    toEnd();
-  }
-  at("send").disabled = false;
+  const picture = edited;
+  at("text").value = "";
+  leaveEdit();
+  toEnd();
+  sending = sending.then(() => send(text, picture));
   at("text").focus();
 });
 
