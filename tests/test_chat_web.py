@@ -7,7 +7,9 @@ import sqlite3
 
 import pytest
 
+from examples.chat.conversations import PAGE
 from examples.chat.guard import HEADERS
+from examples.chat.tabs import TABS_MOST
 from tests.chatting import PASSWORD, Chatting
 
 HARM = '<img src=x onerror="alert(1)"> & <b>bold</b>'
@@ -233,6 +235,33 @@ def test_a_page_that_comes_back_hears_what_it_missed(chat):
     news.close()
     assert texts[0] == "hello again"
     assert texts[1].startswith("I draw pictures")
+
+
+def test_a_long_conversation_is_read_in_pieces(chat):
+    """The latest first, then those before them, each once and in order."""
+    person = chat.person("talkative")
+    for number in range(PAGE // 2 + 1):
+        person.say(f"hello {number}")
+    latest = person.messages()
+    earlier = person.http.get(f"/api/conversation?before={latest[0]['id']}").json()["messages"]
+    assert (len(earlier), len(latest)) == (2, PAGE)
+    said = [told["text"] for told in earlier + latest if told["author"] == "user"]
+    assert said == [f"hello {number}" for number in range(PAGE // 2 + 1)]
+
+
+def test_pages_beyond_what_one_may_open_are_refused(chat):
+    """A user who opens streams without end keeps nobody else from his."""
+    person = chat.person("hoarder")
+    person.say("hello")
+    streams = [person.events() for _ in range(TABS_MOST)]
+    for stream in streams:
+        next(stream)
+    assert person.http.get("/api/events").status_code == 429
+    modest = chat.person("modest")
+    modest.say("hello")
+    assert next(modest.events())[0] == "message"
+    for stream in streams:
+        stream.close()
 
 
 def test_ordinary_talk_is_answered_and_not_drawn(chat):

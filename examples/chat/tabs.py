@@ -50,13 +50,15 @@ class Tabs:
         self._steps: dict[str, Step] = {}
         self.closing = False
 
+    def check_room(self, user: int) -> None:
+        """Raise Refusal where a user has too many pages open, before an answer has begun."""
+        if len(self._open.get(user, ())) >= TABS_MOST:
+            raise Refusal(429, "Too many pages are open. Close some.", retry_after_s=10)
+
     @contextlib.contextmanager
     def opened(self, user: int) -> Iterator[Tab]:
         """Have a page hear news, of what is being drawn this moment first."""
-        tabs = self._open.setdefault(user, [])
-        if len(tabs) >= TABS_MOST:
-            raise Refusal(429, "Too many pages are open. Close some.", retry_after_s=10)
-        tab = Tab()
+        tabs, tab = self._open.setdefault(user, []), Tab()
         tabs.append(tab)
         try:
             yield tab

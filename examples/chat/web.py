@@ -177,6 +177,7 @@ class Web:
 
     async def _events(self, request: Request) -> Response:
         user = signed_in(request, self._parts.sessions)
+        self._parts.tabs.check_room(user.id)
         cookie = cookie_of(request)
         since = request.headers.get("last-event-id") or request.query_params.get("since", "0")
         events = self._stream.events(
