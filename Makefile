@@ -54,7 +54,7 @@ chat: | $(PYTHON) ## a chat whose users ask for pictures, on top of this clone's
 	CHAT_AMQP_URL="$$(./control.sh image amqp-url)" $(PYTHON) -m examples.chat
 
 .PHONY: chat-check
-chat-check: | $(PYTHON) ## the chat in Chromium: 20 users, keyboard, trouble, nothing that leaves its origin (3 minutes)
+chat-check: | $(PYTHON) ## the chat in Chromium: 20 users, keyboard, trouble, nothing that leaves its origin (5 minutes)
 	$(PYTHON) -m examples.chat.wishes.measure
 	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_chat_browser.py
 
