@@ -56,6 +56,20 @@ languages-check: | $(PYTHON) ## the publishers of examples/ in Node (npm), Pytho
 browser-check: | $(PYTHON) ## Chromium on pages that mean harm, and on /docs
 	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_browser.py
 
+.PHONY: chat
+chat: | $(PYTHON) ## a chat whose users ask for pictures, on top of this clone's service; prints its address
+	./control.sh image start
+	CHAT_AMQP_URL="$$(./control.sh image amqp-url)" $(PYTHON) -m examples.chat
+
+.PHONY: chat-check
+chat-check: | $(PYTHON) ## the chat in Chromium: 20 users, keyboard, trouble, nothing that leaves its origin (5 minutes)
+	$(PYTHON) -m examples.chat.wishes.measure
+	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_chat_browser.py
+
+.PHONY: chat-screenshots
+chat-screenshots: | $(PYTHON) ## docs/chat-*.png anew, by Chromium and the built-in model
+	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_chat_screenshots.py
+
 .PHONY: rules-check
 rules-check: | $(PYTHON) ## Prometheus' rules by promtool, and a real Prometheus on a service under load
 	$(PYTHON) -m pytest --numprocesses=0 tests/full/test_rules.py tests/full/test_prometheus.py

@@ -1,0 +1,1 @@
+"""Clients of imagegen that are meant to be read: a chat, and minimal publishers."""

@@ -1,0 +1,68 @@
+"""The chat with a real service: pictures, cancels, and what a restart finds again."""
+
+import io
+import json
+import signal
+
+import pytest
+from PIL import Image
+
+from tests.chatting import Chatting
+
+
+@pytest.fixture
+def service_in_house(house):
+    return house.service()
+
+
+@pytest.fixture
+def chat(broker, service_in_house, tmp_path):
+    chat = Chatting(tmp_path / "chat", broker.url())
+    yield chat
+    chat.stop()
+
+
+def test_a_wish_becomes_the_file_that_the_service_made(chat):
+    """Steps are told on the way; the file has its metadata, and its owner alone has the file."""
+    owner, other = chat.person("owner"), chat.person("other")
+    owner.say("draw a tower step=0.05 in landscape, seed 7")
+    kinds = []
+    for kind, _, data in owner.events():
+        kinds.append(kind)
+        if kind == "message" and data["picture"] and data["picture"]["state"] == "drawn":
+            break
+    assert "step" in kinds
+    (picture,) = owner.pictures()
+    assert (picture["width"], picture["height"], picture["seed"]) == (1280, 720, 7)
+    with Image.open(
+        io.BytesIO(owner.http.get(f"/api/pictures/{picture['id']}").content)
+    ) as image:
+        assert json.loads(image.text["imagegen"])["prompt"] == "a tower step=0.05"
+    assert other.http.get(f"/api/pictures/{picture['id']}").status_code == 404
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_finds_the_running_job(chat, service_in_house, gate, number):
+    """It is drawn once, and shown, whether the chat ended in order or not."""
+    person = chat.person("patient")
+    person.say(f"draw a ship, 256x256 wait={gate.path}")
+    gate.reached()
+    person.until("drawing")
+    chat.restart(number)
+    gate.open()
+    (picture,) = person.until("drawn")
+    assert person.http.get(f"/api/pictures/{picture['id']}").status_code == 200
+    starts = [told for told in service_in_house.records if told.get("event") == "started"]
+    assert [told["job_id"] for told in starts] == [picture["id"]]
+
+
+def test_a_cancel_ends_the_drawing_at_the_service(chat, service_in_house, gate):
+    """Not the words alone: the service says that it stopped."""
+    person = chat.person("changed-mind")
+    person.say(f"draw a ship, 256x256 wait={gate.path}")
+    gate.reached()
+    (picture,) = person.until("drawing")
+    person.change(f"pictures/{picture['id']}/cancel")
+    person.until("cancelled")
+    gate.open()
+    service_in_house.wait("ended", job_id=picture["id"], outcome="cancelled")

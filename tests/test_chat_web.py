@@ -1,0 +1,298 @@
+"""The chat's addresses without a broker: accounts, forged requests, whose picture is whose."""
+
+import contextlib
+import re
+import signal
+import sqlite3
+
+import pytest
+
+from examples.chat.conversations import PAGE
+from examples.chat.guard import HEADERS
+from examples.chat.tabs import TABS_MOST
+from tests.chatting import PASSWORD, Chatting
+
+HARM = '<img src=x onerror="alert(1)"> & <b>bold</b>'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("chat") / "data"
+
+
+@pytest.fixture(scope="module")
+def chat(folder):
+    chat = Chatting(folder, DEADLINE_S=4)
+    yield chat
+    assert chat.stop() == -signal.SIGTERM
+
+
+def rows(folder, query, *values):
+    with contextlib.closing(sqlite3.connect(folder / "chat.sqlite")) as database:
+        return database.execute(query, values).fetchall()
+
+
+def drawn(folder, person, prompt, file=b"\x89PNG bytes"):
+    """Give a person a picture, as if it had been drawn; returns its id."""
+    id_ = f"picture-of-{person}"
+    with contextlib.closing(sqlite3.connect(folder / "chat.sqlite")) as database, database:
+        database.execute(
+            "INSERT INTO pictures (id, user, prompt, state, asked_at, deadline_at, drawn_width,"
+            " drawn_height, drawn_seed, file) VALUES (?, (SELECT id FROM users WHERE name = ?), ?,"
+            " 'drawn', '2026-01-01T00:00:00+00:00', '2026-01-01T00:05:00+00:00', 8, 8, 1, ?)",
+            (id_, person, prompt, file),
+        )
+    return id_
+
+
+def test_a_password_is_kept_as_a_salted_hash_alone(chat, folder):
+    """Neither the file nor its log has the password, and equal ones have different hashes."""
+    for name in ("hash-one", "hash-two"):
+        assert chat.visitor().sign("sign-up", name).status_code == 200
+    kept = rows(folder, "SELECT salt, hash FROM users WHERE name LIKE 'hash-%'")
+    assert len({salt for salt, _ in kept}) == len({hashed for _, hashed in kept}) == 2
+    stored = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert PASSWORD.encode() not in stored
+    assert PASSWORD not in chat.log()
+
+
+def test_a_session_is_kept_as_a_hash_alone(chat, folder):
+    """Who reads the file cannot sign in with what is in it."""
+    person = chat.person("sessions")
+    cookie = person.http.cookies["imagegen_chat"]
+    stored = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert cookie.encode() not in stored
+
+
+def test_signing_in_takes_name_and_password(chat):
+    """Wrong password and unknown name are told alike."""
+    visitor = chat.visitor()
+    visitor.sign("sign-up", "anna")
+    wrong = visitor.sign("sign-in", "anna", "wrong password")
+    unknown = visitor.sign("sign-in", "nobody-of-that-name", PASSWORD)
+    assert wrong.status_code == unknown.status_code == 401
+    assert wrong.json() == unknown.json()
+    assert visitor.sign("sign-in", "ANNA").json()["user"] == "anna"
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "status"),
+    [("x", PASSWORD, 400), ("a b", PASSWORD, 400), ("short", "1234567", 400), ("taken", PASSWORD, 409)],
+)  # fmt: skip
+def test_an_account_that_cannot_be_is_refused(chat, name, password, status):
+    """Bad names, short passwords and names that are taken, in any case of letters."""
+    chat.person("Taken")
+    assert chat.visitor().sign("sign-up", name, password).status_code == status
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(chat):
+    """HttpOnly, SameSite=Strict; and signing in gives another than the visitor had."""
+    visitor = chat.visitor()
+    before = visitor.http.cookies["imagegen_chat"]
+    answer = visitor.sign("sign-up", "cookies")
+    told = answer.headers["set-cookie"].lower()
+    assert "httponly" in told
+    assert "samesite=strict" in told
+    assert visitor.http.cookies["imagegen_chat"] != before
+
+
+def test_signing_in_is_throttled(chat):
+    """After five wrong passwords the right one does not help either, for a while that is told."""
+    visitor = chat.visitor()
+    visitor.sign("sign-up", "guessed")
+    for _ in range(5):
+        assert visitor.sign("sign-in", "guessed", "wrong password").status_code == 401
+    answer = visitor.sign("sign-in", "guessed")
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["retry-after"]) <= 300
+
+
+@pytest.mark.parametrize("token", ["", "0" * 64])
+@pytest.mark.parametrize(
+    "path",
+    ["sign-up", "sign-in", "sign-out", "messages", "pictures/x/again", "pictures/x/edit", "pictures/x/cancel"],
+)  # fmt: skip
+def test_nothing_is_changed_without_the_token(chat, path, token):
+    """A forged request has the cookie at best: without the token it is refused first of all."""
+    assert chat.visitor().change(path, token=token, name="a", text="a").status_code == 403
+
+
+def test_a_token_goes_with_one_cookie_alone(chat):
+    """What somebody got for himself is of no use against others."""
+    thief, victim = chat.person("thief"), chat.person("victim")
+    assert victim.change("messages", token=thief.token, text="hello").status_code == 403
+    assert victim.messages() == []
+
+
+@pytest.mark.parametrize("path", ["conversation", "events", "pictures/x"])
+def test_nothing_is_read_without_a_session(chat, path):
+    """Conversation, news and pictures are for who is signed in."""
+    assert chat.visitor().http.get(f"/api/{path}").status_code == 401
+
+
+def test_signing_out_ends_the_session_and_its_stream(chat):
+    """The cookie from before is worth nothing, and a page that listens hears no more."""
+    person = chat.person("leaving")
+    other = chat.person("leaving")
+    person.say("hello")
+    heard = other.events()
+    assert next(heard)[0] == "message"
+    old = other.http.cookies["imagegen_chat"]
+    leaver = chat.visitor()
+    leaver.http.cookies.set("imagegen_chat", old, domain="127.0.0.1", path="/")
+    leaver.token = other.token
+    assert leaver.sign("sign-out").status_code == 200
+    assert [kind for kind, _, _ in heard if kind == "never"] == []  # it ended
+    assert person.http.get("/api/conversation").status_code == 200
+
+
+def test_a_picture_of_another_user_is_not_there(chat, folder):
+    """Not its file, not its prompt; and nothing is done with it: 404, as of one that never was."""
+    owner, other = chat.person("owner"), chat.person("other")
+    id_ = drawn(folder, "owner", "a secret")
+    assert owner.http.get(f"/api/pictures/{id_}").content == b"\x89PNG bytes"
+    assert other.http.get(f"/api/pictures/{id_}").status_code == 404
+    assert other.http.get(f"/api/pictures/{id_}?download").status_code == 404
+    for act in ("again", "edit", "cancel"):
+        answer = other.change(f"pictures/{id_}/{act}", prompt="mine now")
+        assert answer.status_code == 404
+    assert other.messages() == []
+
+
+def test_a_download_is_named_after_its_prompt(chat, folder):
+    """Plain letters for old programs, every script for others, and nothing that ends the header."""
+    person = chat.person("names")
+    id_ = drawn(folder, "names", 'A lighthouse at dawn, "灯塔"; ../etc\r\nX: y')
+    told = person.http.get(f"/api/pictures/{id_}?download").headers["content-disposition"]
+    assert told == (
+        'attachment; filename="a-lighthouse-at-dawn--etc-x-y.png"; '
+        "filename*=UTF-8''a-lighthouse-at-dawn-%E7%81%AF%E5%A1%94-etc-x-y.png"
+    )
+
+
+def test_no_answer_goes_without_its_policy(chat):
+    """The page, its files, its errors: all say where things may come from."""
+    http = chat.visitor().http
+    for path in ("/", "/page/chat.js", "/api/me", "/api/conversation", "/nowhere"):
+        headers = http.get(path).headers
+        assert headers["content-security-policy"] == HEADERS["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+    assert HEADERS["content-security-policy"].startswith("default-src 'self';")
+
+
+def test_a_name_that_was_rebound_is_no_way_in(chat):
+    """A browser that took the chat for another site's server is sent away."""
+    answer = chat.visitor().http.get("/api/me", headers={"Host": "evil.example"})
+    assert answer.status_code == 400
+
+
+def test_the_page_names_nothing_from_elsewhere(chat):
+    """Every address in page, scripts and style is the chat's own; nothing is markup by script."""
+    http = chat.visitor().http
+    for path in ("/", "/page/chat.js", "/page/calls.js", "/page/cards.js", "/page/style.css"):
+        text = http.get(path).text
+        assert not re.search(r"(?:https?:)?//(?=\w+\.)", text)
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text
+        )
+
+
+def test_words_of_people_travel_as_words(chat):
+    """Markup in a message comes back as it was written, as JSON, never as a page."""
+    person = chat.person("harm")
+    person.say(HARM)
+    answer = person.http.get("/api/conversation")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["messages"][0]["text"] == HARM
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"{", 400), (b"[]", 400), (b'{"text": 1}', 400), (b'{"text": " "}', 400),
+     (b'{"text": "\\u0000"}', 400), (b'{"text": "\\ud800"}', 400),
+     (b'{"text": "' + b"a" * 4001 + b'"}', 400), (b"[" * 30_000, 400), (b" " * 40_000, 413)],
+)  # fmt: skip
+def test_a_body_that_makes_no_sense_is_refused(chat, body, status):
+    """Empty, broken, too long: each has its status, and nothing is said in the conversation."""
+    person = chat.person("bodies")
+    headers = {"X-CSRF-Token": person.token, "Content-Type": "application/json"}
+    assert (
+        person.http.post("/api/messages", content=body, headers=headers).status_code == status
+    )
+    assert person.messages() == []
+
+
+def test_a_page_that_comes_back_hears_what_it_missed(chat):
+    """By the number of the last change that it saw: all of what came after, once, in order."""
+    person = chat.person("reader")
+    person.say("hello")
+    heard = person.events()
+    numbers = [next(heard)[1], next(heard)[1]]
+    heard.close()
+    person.say("hello again")
+    news = person.events(last_event_id=numbers[-1])
+    texts = [next(news)[2]["text"], next(news)[2]["text"]]
+    news.close()
+    assert texts[0] == "hello again"
+    assert texts[1].startswith("I draw pictures")
+
+
+def test_a_long_conversation_is_read_in_pieces(chat):
+    """The latest first, then those before them, each once and in order."""
+    person = chat.person("talkative")
+    for number in range(PAGE // 2 + 1):
+        person.say(f"hello {number}")
+    latest = person.messages()
+    earlier = person.http.get(f"/api/conversation?before={latest[0]['id']}").json()["messages"]
+    assert (len(earlier), len(latest)) == (2, PAGE)
+    said = [told["text"] for told in earlier + latest if told["author"] == "user"]
+    assert said == [f"hello {number}" for number in range(PAGE // 2 + 1)]
+
+
+def test_pages_beyond_what_one_may_open_are_refused(chat):
+    """A user who opens streams without end keeps nobody else from his."""
+    person = chat.person("hoarder")
+    person.say("hello")
+    streams = [person.events() for _ in range(TABS_MOST)]
+    for stream in streams:
+        next(stream)
+    assert person.http.get("/api/events").status_code == 429
+    modest = chat.person("modest")
+    modest.say("hello")
+    assert next(modest.events())[0] == "message"
+    for stream in streams:
+        stream.close()
+
+
+def test_ordinary_talk_is_answered_and_not_drawn(chat):
+    """It says what it can do; nothing is asked of anybody."""
+    person = chat.person("talker")
+    person.say("I took a picture of the sunset yesterday")
+    said = person.messages()
+    assert [told["author"] for told in said] == ["user", "chat"]
+    assert said[1]["picture"] is None
+
+
+def test_more_than_one_may_draw_at_once_is_told(chat):
+    """Four are under way; the fifth is not asked for, and it is said what to do."""
+    person = chat.person("greedy")
+    person.say("generate 4 pictures of a cat, seed 7")
+    assert [picture["seed"] for picture in person.pictures()] == [7, 8, 9, 10]
+    person.say("draw a dog")
+    assert len(person.pictures()) == 4
+    assert "Wait until one is done" in person.messages()[-1]["text"]
+
+
+def test_a_broker_that_is_away_is_told_in_plain_words(chat):
+    """What happened and what to do; a cancel works meanwhile."""
+    person = chat.person("waiting")
+    person.say("draw a cat")
+    person.say("draw a dog")
+    cat, dog = person.pictures()
+    assert person.change(f"pictures/{dog['id']}/cancel").status_code == 202
+    assert person.until("cancelled")[0]["trouble"]["what"] == "It was called off."
+    assert person.change(f"pictures/{dog['id']}/cancel").status_code == 409
+    failed = person.until("failed")[0]
+    assert failed["id"] == cat["id"]
+    assert failed["trouble"]["what"] == "The drawing service cannot be reached."
+    assert "Try again" in failed["trouble"]["remedy"]
