@@ -38,7 +38,7 @@ test: ## the whole suite, set-up included
 .PHONY: check-full
 check-full: test ## the suite, and what needs Node, PostgreSQL, a browser or time besides
 	$(PYTHON) -m pytest tests/full/test_store_postgresql.py tests/full/test_service_postgresql.py tests/full/test_model_offline.py tests/full/test_store_life_postgresql.py tests/full/test_several_machines.py tests/full/test_curl.py tests/full/test_training_evaluation.py tests/full/test_training_runs.py
-	$(MAKE) browser-check api-check openai-check languages-check rules-check asyncapi-check
+	$(MAKE) browser-check chat-check api-check openai-check languages-check rules-check asyncapi-check
 
 .PHONY: api-check
 api-check: | $(PYTHON) ## 5,000 requests of schemathesis to all HTTP operations, with and without a token
