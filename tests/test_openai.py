@@ -449,6 +449,23 @@ async def test_pictures_are_given_piece_by_piece():
     assert max(map(len, pieces)) == PIECE_BYTES * 4 // 3
 
 
+async def test_others_have_their_turn_between_pieces():
+    """Whoever asks for large pictures does not keep the service from everybody else."""
+    turns = []
+
+    async def other():
+        while True:
+            turns.append(len(pieces))
+            await asyncio.sleep(0)
+
+    pieces = []
+    beside = asyncio.get_running_loop().create_task(other())
+    async for piece in _rendered([(FACTS, bytes(5 * PIECE_BYTES))], 7):
+        pieces.append(piece)
+    beside.cancel()
+    assert len(turns) >= 5
+
+
 def test_each_turn_of_a_picture_is_another_job():
     """The id of a picture that is drawn anew is no other picture's."""
     picture = GenerationRequest(prompt="x")

@@ -130,6 +130,8 @@ async def _rendered(drawn: Sequence[Drawn], now: int) -> AsyncIterator[bytes]:
         yield b"".join((before, named[:-1], b',"b64_json":"'))
         for start in range(0, len(image), PIECE_BYTES):
             yield pybase64.b64encode(image[start : start + PIECE_BYTES])
+            # The others' turn; and a caller who is gone is not noticed before.
+            await asyncio.sleep(0)
         before = b'"},'
     yield b'"}]}'
 
