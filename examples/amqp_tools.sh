@@ -9,11 +9,13 @@ queue="imagegen.client.shell-$(cat /proc/sys/kernel/random/uuid)"
 
 amqp-declare-queue --url="$url" --queue="$queue" --durable > /dev/null
 trap 'amqp-delete-queue --url="$url" --queue="$queue" > /dev/null' EXIT
+trap 'exit 1' INT TERM # a shell that is killed by them does not come to EXIT
 amqp-publish --url="$url" --exchange=imagegen --routing-key=imagegen.requests --persistent \
     --content-type=application/json --header="x-imagegen-accept: image/png" \
     --reply-to="$queue" --body="$request"
-if ! timeout "${PATIENCE_S:-120}" amqp-consume --url="$url" --queue="$queue" --count=1 cat > "$file"; then
+if ! timeout --foreground "${PATIENCE_S:-120}" amqp-consume --url="$url" --queue="$queue" --count=1 cat > "$file"; then
     echo "no answer: the queue is full, or nobody draws; try again later" >&2
+    rm "$file"
     exit 1
 fi
 if [ "$(head -c 1 "$file")" = "{" ]; then # an error stays JSON

@@ -5,7 +5,9 @@ import base64
 import contextlib
 import http.client
 import io
+import itertools
 import json
+import os
 import re
 import socket
 
@@ -16,9 +18,10 @@ from PIL import Image
 
 from consumer.errors import Fault
 from consumer.http import openai_errors
+from consumer.http.openai import PIECE_BYTES, _rendered
 from consumer.http.openai_asked import _job_id, _picture
 from consumer.http.problems import ProblemError
-from schemas import ERRORS, ErrorCode, Problem
+from schemas import ERRORS, ErrorCode, GenerationRequest, Problem
 from schemas.base import JOB_ID_PATTERN
 from schemas.openai import (
     MAX_PICTURES,
@@ -28,11 +31,13 @@ from schemas.openai import (
     OpenAIError,
     status_of,
 )
+from schemas.reply import GenerationResult, ResultFacts
 from schemas.request import MAX_SEED
 from schemas.sizes import MAX_SIDE, MIN_SIDE
 from tests import asking
 from tests.asking import PATIENCE_S, SMALL, held, known, name
 from tests.impostor import fill
+from tests.test_contract import RESULT
 
 gate = asking.gate
 house, service, caller = asking.house, asking.service, asking.caller
@@ -58,6 +63,12 @@ async def client(service):
 
 def draw(client, prompt="An otter", **wanted):
     return client.images.generate(**{"prompt": prompt, "size": SIDES, **wanted})
+
+
+def job_ids(key, prompt, n):
+    """The ids of the jobs that `draw` asks for under a key."""
+    wanted = ImagesRequest(prompt=prompt, size=SIDES, n=n)
+    return [_job_id(key, number, _picture(wanted, number)) for number in range(n)]
 
 
 def opened(picture):
@@ -298,9 +309,10 @@ async def test_where_there_is_room_for_some_none_is_drawn(
     await fill(channel)
     await make_room(broker)
     key, starts = name(), tmp_path / "starts"
+    prompt = f"note={starts}"
     with pytest.raises(openai.RateLimitError):
-        await draw(client, f"note={starts}", n=3, extra_headers={"Idempotency-Key": key})
-    pages = [await caller.get(f"/job/{_job_id(key, number)}") for number in range(3)]
+        await draw(client, prompt, n=3, extra_headers={"Idempotency-Key": key})
+    pages = [await caller.get(f"/job/{job_id}") for job_id in job_ids(key, prompt, 3)]
     assert {page.json()["status"] for page in pages} == {404, "cancelled"}
     gate.open()
     await caller.ended(first)
@@ -308,13 +320,42 @@ async def test_where_there_is_room_for_some_none_is_drawn(
     assert not starts.exists()
 
 
+async def test_who_was_told_to_come_back_may_under_its_key(
+    client, caller, channel, broker, gate
+):
+    """What was called off with a picture that had no place does not stand in the way of the next try."""
+    first = await caller.submitted(held(gate))
+    await asyncio.to_thread(gate.reached)
+    await fill(channel)
+    await make_room(broker)
+    headers = {"Idempotency-Key": name()}
+    with pytest.raises(openai.RateLimitError):
+        await draw(client, n=3, extra_headers=headers)
+    gate.open()
+    await caller.ended(first)
+    await caller.ended(await caller.submitted())  # behind all that waited
+    again = await draw(client, n=3, extra_headers=headers)
+    assert len({picture.b64_json for picture in again.data}) == 3
+    assert (await draw(client, n=3, extra_headers=headers)).data == again.data
+
+
+async def test_a_wrong_request_does_not_spoil_a_key(client):
+    """What was begun of a request that had another's key is in the way of neither."""
+    headers = {"Idempotency-Key": name()}
+    one = await draw(client, extra_headers=headers)
+    with pytest.raises(openai.ConflictError):
+        await draw(client, "Another", n=3, extra_headers=headers)
+    three = await draw(client, n=3, extra_headers=headers)
+    assert (three.data[0], len(three.data)) == (one.data[0], 3)
+
+
 async def test_who_hangs_up_calls_all_off(client, caller, service, gate):
     """A caller who goes away has the picture that is drawn stopped, and the others not begun."""
-    key = name()
-    asked = draw(client, held(gate)["prompt"], n=2, extra_headers={"Idempotency-Key": key})
+    key, prompt = name(), held(gate)["prompt"]
+    asked = draw(client, prompt, n=2, extra_headers={"Idempotency-Key": key})
     waiting = asyncio.get_running_loop().create_task(asked)
     await asyncio.to_thread(gate.reached)
-    ids = [_job_id(key, number) for number in range(2)]
+    ids = job_ids(key, prompt, 2)
     for job_id in ids:
         await known(caller, job_id)
     waiting.cancel()
@@ -393,6 +434,43 @@ async def test_without_a_broker_it_is_unavailable(guarded):
 # ---------------------------------------------------------------- pure
 
 
+FACTS = ResultFacts.model_validate(
+    GenerationResult.model_validate_json(RESULT).model_dump(exclude={"success", "image_base64"})
+)
+
+
+async def test_pictures_are_given_piece_by_piece():
+    """However large they are, the answer is never in memory as a whole; and it is the same."""
+    sizes = [1, 2, 3, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES + 2]
+    images = [os.urandom(size) for size in sizes]
+    pieces = [piece async for piece in _rendered([(FACTS, image) for image in images], 7)]
+    answer = ImagesResponse.model_validate_json(b"".join(pieces))
+    assert [base64.b64decode(picture.b64_json) for picture in answer.data] == images
+    assert max(map(len, pieces)) == PIECE_BYTES * 4 // 3
+
+
+async def test_others_have_their_turn_between_pieces():
+    """Whoever asks for large pictures does not keep the service from everybody else."""
+    turns = itertools.count()
+
+    async def other():
+        while True:
+            next(turns)
+            await asyncio.sleep(0)
+
+    beside = asyncio.get_running_loop().create_task(other())
+    pieces = [piece async for piece in _rendered([(FACTS, bytes(5 * PIECE_BYTES))], 7)]
+    beside.cancel()
+    assert next(turns) >= len(pieces) - 2 == 5
+
+
+def test_each_turn_of_a_picture_is_another_job():
+    """The id of a picture that is drawn anew is no other picture's."""
+    picture = GenerationRequest(prompt="x")
+    turns = itertools.product(range(MAX_PICTURES), [picture], range(3))
+    assert len({_job_id("key", *turn) for turn in turns}) == 3 * MAX_PICTURES
+
+
 def test_the_pattern_of_a_size_is_the_range_of_its_sides():
     """Whoever checks by the document refuses what we refuse, and nothing else."""
     taken = [n for n in range(2 * MAX_SIDE) if re.search(SIZE_PATTERN, f"{n}x{n}")]
@@ -410,10 +488,11 @@ def test_seeds_begin_again_after_the_largest():
 @pytest.mark.parametrize("key", ["sunset-1", "x" * 128])
 def test_pictures_have_jobs_of_their_own(key):
     """Each has an id that can be one, the same each time, and another than any other's."""
-    ids = [_job_id(key, number) for number in range(MAX_PICTURES)]
+    ids = job_ids(key, "x", MAX_PICTURES)
     assert ids[0] == key
-    assert ids == [_job_id(key, number) for number in range(MAX_PICTURES)]
-    assert len({*ids, *(_job_id("other", number) for number in range(10))}) == MAX_PICTURES + 10
+    assert ids == job_ids(key, "x", MAX_PICTURES)
+    others = [*job_ids("other", "x", MAX_PICTURES), *job_ids(key, "y", MAX_PICTURES)[1:]]
+    assert len({*ids, *others}) == 3 * MAX_PICTURES - 1
     assert all(re.fullmatch(JOB_ID_PATTERN, job_id) for job_id in ids)
 
 

@@ -264,7 +264,9 @@ OPENAI = (
         summary="Draw up to ten pictures and wait for all of them.",
         description="Each is a job with a place in the queue; where one cannot be had the others "
         "are called off, and so are all where the caller goes away. The first picture's job has "
-        "`Idempotency-Key` as its id. Fields that are not known are ignored.",
+        "`Idempotency-Key` as its id, unless that was called off before: under its key a request is "
+        "answered with the pictures that were drawn, and the others are drawn. Fields that are not "
+        "known are ignored.",
         takes="ImagesRequest",
         parameters=("IdempotencyKey", "DeadlineSeconds"),
         answers={

@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 
 import pytest
@@ -34,20 +37,39 @@ class Publishers:
         self._node_folder = node_folder
         self.file = file
 
-    async def run(self, language, prompt, **environment):
+    async def run(self, language, prompt, url=None, **environment):
         """Return the exit code and what was said on stderr."""
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [*self._command(language), self._url, self._wish(language, prompt), self.file],
+        program = self.start(language, prompt, url, **environment)
+        return await asyncio.to_thread(self.ended, program)
+
+    def start(self, language, prompt, url=None, **environment):
+        """Return the running program, which leads a process group of its own."""
+        return subprocess.Popen(
+            [
+                *self._command(language),
+                url or self._url,
+                self._wish(language, prompt),
+                self.file,
+            ],
             cwd=self._node_folder,
             env={**os.environ, **environment},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
             text=True,
-            timeout=PATIENCE_S,
-            check=False,
         )
-        assert done.stdout == ""
-        return done.returncode, done.stderr
+
+    @staticmethod
+    def ended(program):
+        """Return the exit code and what was said on stderr."""
+        with program:
+            try:
+                out, said = program.communicate(timeout=PATIENCE_S)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(program.pid, signal.SIGKILL)
+        assert out == ""
+        return program.returncode, said
 
     @staticmethod
     def _command(language):
@@ -65,6 +87,14 @@ class Publishers:
 @pytest.fixture
 def publishers(service, broker, node_folder, tmp_path):
     return Publishers(broker, node_folder, tmp_path / "picture.png")
+
+
+@pytest.fixture
+def unheard(house, broker, node_folder, tmp_path):
+    """Publishers whose requests nobody takes."""
+    house.stop()
+    yield Publishers(broker, node_folder, tmp_path / "picture.png")
+    broker.purge()
 
 
 def shell_queues(broker):
@@ -124,3 +154,64 @@ async def test_a_request_that_nobody_takes_is_shown(publishers, broker, language
         code, said = await publishers.run(language, "x")
     assert (code, said[:12]) == (1, "unroutable: ")
     assert await publishers.run(language, "x") == (0, "")
+
+
+@pytest.mark.parametrize("language", ["node", "pika", "shell"])
+async def test_a_broker_that_cannot_be_had_is_shown(unheard, broker, language):
+    """Where nobody listens, or the password is wrong, that is said in a line, and it ends."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    code, said = await unheard.run(language, "x", f"amqp://any:body@127.0.0.1:{port}/{VHOST}")
+    assert (code, said.count("\n")) == (1, 1)
+    parts = urllib.parse.urlsplit(broker.url("chat-backend"))
+    wrong = f"amqp://{parts.username}:wrong@{parts.hostname}:{parts.port}/{VHOST}"
+    code, said = await unheard.run(language, "x", wrong)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "ACCESS_REFUSED" in said
+
+
+@pytest.mark.parametrize("language", ["node", "pika", "shell"])
+async def test_nobody_waits_for_ever(unheard, broker, language):
+    """Where no service runs, the wait ends without an answer, without a file and without a queue."""
+    code, said = await unheard.run(language, "x", PATIENCE_S="1")
+    assert (code, said[:11]) == (1, "no answer: ")
+    assert not unheard.file.exists()
+    assert shell_queues(broker) == []
+
+
+def until(true):
+    """Return what is true, once it is."""
+    end = time.monotonic() + PATIENCE_S
+    while not (found := true()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.parametrize("language", ["node", "pika"])
+def test_a_connection_that_is_lost_is_shown(unheard, broker, language):
+    """An answer that cannot come any more is not waited for."""
+    program = unheard.start(language, "x")
+    until(broker.waiting)
+    (line,) = until(
+        lambda: [
+            line["name"]
+            for line in broker.api("connections")
+            if line.get("user") == "chat-backend"
+        ]
+    )
+    broker.api(f"connections/{urllib.parse.quote(line, safe='')}", "DELETE")
+    code, said = unheard.ended(program)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "lost: " in said or "CONNECTION_FORCED" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_shell_that_is_stopped_takes_its_queue_along(unheard, broker, number):
+    """Who presses Ctrl-C does not wait any more, and leaves nothing at the broker."""
+    program = unheard.start("shell", "x")
+    until(broker.waiting)
+    os.killpg(program.pid, number)
+    code, _ = unheard.ended(program)
+    assert code == 1
+    assert shell_queues(broker) == []
