@@ -104,6 +104,21 @@ async def test_the_last_who_waits_takes_the_job_along(http, gate):
     assert await until(http, "shared", "succeeded", "cancelled") == "cancelled"
 
 
+@pytest.mark.parametrize("path", ["/generate", "/v1/images/generations"])
+async def test_all_who_wait_may_leave_in_one_moment(http, gate, path):
+    """Two who hang up together leave nobody who waits: the picture is called off."""
+    calls = []
+    for count in (1, 2):
+        post = http.post(path, json={"prompt": f"wait={gate.path}"}, headers=key("left"))
+        calls.append(asyncio.create_task(post))
+        await waiting(http, count)
+    await asyncio.to_thread(gate.reached)
+    await asyncio.gather(*map(gone, calls))
+    await waiting(http, 0)
+    gate.open()
+    assert await until(http, "left", "succeeded", "cancelled") == "cancelled"
+
+
 async def test_who_only_looks_on_keeps_no_job_going(service, http, gate):
     """A page that waits for a picture and follows it has it called off when it is closed."""
     call = asyncio.create_task(http.post("/generate", json=held(gate), headers=key("page")))

@@ -126,7 +126,7 @@ class Face:
             ProblemError: there is no picture.
             ClientGoneError: there is nobody to give it to.
         """
-        with self.place(asked.job_id), self._call(asked.job_id):
+        with self.place(asked.job_id), self._call(asked.job_id) as leave:
             known = await self._write_down(asked)
             if known is None:
                 self._with_callers.add(asked.job_id)
@@ -135,7 +135,7 @@ class Face:
                 if record.facts is not None:
                     return record.facts.model_copy(update={"replayed": True}), image
             try:
-                drawn = await self._wait(asked, gone)
+                drawn = await self._wait(asked, gone, leave)
                 return _facts(drawn), drawn.data
             except ImageError as error:
                 await self._undo(asked, known, error)
@@ -197,7 +197,9 @@ class Face:
             user_id=self._client.user,
         )
 
-    async def _wait(self, asked: Asked, gone: "asyncio.Future[None]") -> GeneratedImage:
+    async def _wait(
+        self, asked: Asked, gone: "asyncio.Future[None]", leave: Callable[[], bool]
+    ) -> GeneratedImage:
         job = self._client.submit(
             asked.request.prompt,
             deadline_s=asked.deadline_s,
@@ -213,7 +215,7 @@ class Face:
                 if waiting.done():
                     return await waiting
                 # Leaving calls the job off, unless somebody else waits for it or asked for it, too.
-                if self._is_last(asked.job_id):
+                if leave():
                     await self._remember_cancel(asked.job_id)
                 else:
                     job.leave()
@@ -227,10 +229,6 @@ class Face:
         if known is None and error.code in _NEVER_ANSWERS and not error.perhaps_taken:
             with contextlib.suppress(StoreLostError):
                 await self._store.withdraw(asked.job_id, fault_of(error))
-
-    def _is_last(self, job_id: str) -> bool:
-        """Whether nobody wants a job when one more caller has left."""
-        return job_id in self._with_callers and self._callers[job_id] == 1
 
     @property
     def _stopping(self) -> bool:
@@ -366,13 +364,25 @@ class Face:
                 del self._waiting[job_id]
 
     @contextlib.contextmanager
-    def _call(self, job_id: str) -> Iterator[None]:
-        """Be one of those who wait for the picture in their request."""
+    def _call(self, job_id: str) -> Iterator[Callable[[], bool]]:
+        """Be one of those who wait for the picture in their request, and give the way out early.
+
+        That tells whether nobody wants the job any more. It counts at once: of two who leave in one
+        moment the second would otherwise take the first for somebody who waits.
+        """
+        waits = True
+
+        def leave() -> bool:
+            nonlocal waits
+            waits = False
+            self._callers[job_id] -= 1
+            return job_id in self._with_callers and not self._callers[job_id]
+
         self._callers[job_id] += 1
         try:
-            yield
+            yield leave
         finally:
-            self._callers[job_id] -= 1
+            self._callers[job_id] -= waits
             if not self._callers[job_id]:
                 del self._callers[job_id]
                 self._with_callers.discard(job_id)
