@@ -1,15 +1,19 @@
 """The chat's addresses without a broker: accounts, forged requests, whose picture is whose."""
 
 import contextlib
+import dataclasses
 import re
 import signal
 import sqlite3
 
+import httpx
 import pytest
 
 from examples.chat.conversations import PAGE
 from examples.chat.guard import HEADERS
+from examples.chat.settings import Settings
 from examples.chat.tabs import TABS_MOST
+from examples.chat.web import Parts, Web
 from tests.chatting import PASSWORD, Chatting
 
 HARM = '<img src=x onerror="alert(1)"> & <b>bold</b>'
@@ -178,6 +182,26 @@ def test_no_answer_goes_without_its_policy(chat):
         assert headers["content-security-policy"] == HEADERS["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
     assert HEADERS["content-security-policy"].startswith("default-src 'self';")
+
+
+async def test_a_defect_is_answered_with_the_policy_too():
+    """What goes past the framework's own middleware has the headers all the same."""
+    nothing = dict.fromkeys(field.name for field in dataclasses.fields(Parts))
+    application = Web(Parts(**nothing | {"settings": Settings("")})).application()
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        answer = await http.get("/api/me")
+    assert answer.status_code == 500
+    assert answer.headers["content-security-policy"] == HEADERS["content-security-policy"]
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "٣", "9" * 19, "9" * 5000])
+def test_what_is_no_number_of_a_message_is_refused(chat, number):
+    """Whoever sends it: by the address or as what a page says that it saw last."""
+    person = chat.person("numbers")
+    assert person.http.get("/api/conversation", params={"before": number}).status_code == 400
+    headers = {"Last-Event-ID": number.encode()}
+    assert person.http.get("/api/events", headers=headers).status_code == 400
 
 
 def test_a_name_that_was_rebound_is_no_way_in(chat):

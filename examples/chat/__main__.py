@@ -6,7 +6,7 @@ import logging
 import socket
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from typing_extensions import override
 
 from examples.chat.accounts import Accounts
@@ -28,7 +28,7 @@ GRACE_S = 2
 class Server(uvicorn.Server):
     """A server that says when it is ready, and has the streams of open pages end before it does."""
 
-    def __init__(self, app: Starlette, tabs: Tabs, address: str) -> None:
+    def __init__(self, app: ASGIApp, tabs: Tabs, address: str) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

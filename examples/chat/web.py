@@ -1,6 +1,8 @@
 """The web: every address of the chat, each a few lines."""
 
 import contextlib
+import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from examples.chat.accounts import Accounts, User
 from examples.chat.answers import Answers
@@ -27,6 +30,8 @@ from examples.chat.stream import Stream
 from examples.chat.studio import Studio
 from examples.chat.tabs import Tabs
 from examples.chat.throttle import Throttle
+
+log = logging.getLogger(__name__)
 
 _PAGE = Path(__file__).with_name("page")
 _FILES = {
@@ -61,9 +66,9 @@ class Web:
         self._wrong_passwords = Throttle(tries=5, within_s=300)
         self._new_accounts = Throttle(tries=60, within_s=600)
 
-    def application(self) -> Starlette:
+    def application(self) -> ASGIApp:
         """Return them all as an application, which has the studio open while it runs."""
-        return Starlette(
+        application = Starlette(
             routes=[
                 Route("/", self._page),
                 Route("/page/{name}", self._file),
@@ -80,16 +85,17 @@ class Web:
                 Route("/api/pictures/{id}/cancel", self._cancel, methods=["POST"]),
             ],
             middleware=[
-                Middleware(Guarded),
                 Middleware(
                     TrustedHostMiddleware,
                     allowed_hosts=list(self._parts.settings.allowed_hosts),
                     www_redirect=False,
                 ),
             ],
-            exception_handlers={Refusal: _refused},
+            exception_handlers={Refusal: _refused, sqlite3.OperationalError: _not_written},
             lifespan=self._lifespan,
         )
+        # Around it all: what Starlette answers to a defect goes past its own middleware.
+        return Guarded(application)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -240,7 +246,9 @@ def _done() -> Response:
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) > _LATEST:
+    # Python refuses to read numbers of thousands of digits, by an error.
+    plain = text.isascii() and text.isdecimal() and len(text) <= len(str(_LATEST))
+    if not plain or int(text) > _LATEST:
         raise Refusal(400, "That is no number of a message.")
     return int(text)
 
@@ -250,3 +258,9 @@ async def _refused(_: Request, refusal: Exception) -> Response:
     wait = refusal.retry_after_s
     headers = None if wait is None else {"retry-after": str(int(wait))}
     return JSONResponse({"error": refusal.sentence}, refusal.status, headers)
+
+
+async def _not_written(_: Request, error: Exception) -> Response:
+    log.error("The file cannot be used: %s", error)
+    words = "The chat cannot write anything down at the moment. Try again in a minute."
+    return JSONResponse({"error": words}, 503, {"retry-after": "60"})
