@@ -150,6 +150,16 @@ def test_signing_out_ends_the_session_and_its_stream(chat):
     assert person.http.get("/api/conversation").status_code == 200
 
 
+def test_who_signs_in_anew_leaves_the_session_from_before(chat):
+    """In one browser one is signed in: the cookie that is replaced is worth nothing."""
+    person = chat.person("first")
+    old = person.http.cookies["imagegen_chat"]
+    assert person.sign("sign-up", "second").json()["user"] == "second"
+    person.http.cookies.clear()
+    person.http.cookies.set("imagegen_chat", old)
+    assert person.http.get("/api/me").json()["user"] is None
+
+
 def test_a_picture_of_another_user_is_not_there(chat, folder):
     """Not its file, not its prompt; and nothing is done with it: 404, as of one that never was."""
     owner, other = chat.person("owner"), chat.person("other")

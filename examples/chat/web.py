@@ -125,7 +125,7 @@ class Web:
         where = request.client.host if request.client else ""
         self._check_pace(self._new_accounts, where)
         self._new_accounts.count(where, time.monotonic())
-        return self._begin(await self._parts.accounts.sign_up(name, password))
+        return self._begin(request, await self._parts.accounts.sign_up(name, password))
 
     async def _sign_in(self, request: Request) -> Response:
         check_token(request, self._parts.sessions)
@@ -137,21 +137,27 @@ class Web:
         if user is None:
             raise Refusal(401, "Name and password do not go together.")
         self._wrong_passwords.forget(name.lower())
-        return self._begin(user)
+        return self._begin(request, user)
 
     async def _sign_out(self, request: Request) -> Response:
-        check_token(request, self._parts.sessions)
-        user = signed_in(request, self._parts.sessions)
-        self._parts.sessions.end(cookie_of(request))
-        self._parts.tabs.wake(user.id)
+        self._author(request)
+        self._end(request)
         return self._known(None, new_cookie(), new=True)
+
+    def _end(self, request: Request) -> None:
+        """End the session that a request came with, if any, and its streams."""
+        user = self._parts.sessions.user(cookie_of(request))
+        if user is not None:
+            self._parts.sessions.end(cookie_of(request))
+            self._parts.tabs.wake(user.id)
 
     def _check_pace(self, throttle: Throttle, name: str) -> None:
         wait_s = throttle.wait_s(name, time.monotonic())
         if wait_s:
             raise Refusal(429, f"Too many tries. Wait {wait_s} seconds.", retry_after_s=wait_s)
 
-    def _begin(self, user: User) -> Response:
+    def _begin(self, request: Request, user: User) -> Response:
+        self._end(request)
         return self._known(user, self._parts.sessions.begin(user), new=True)
 
     def _known(self, user: User | None, cookie: str, *, new: bool) -> Response:
