@@ -70,9 +70,9 @@ class Chatting:
         self._log.seek(0)
         return self._log.read()
 
-    def visitor(self):
-        """Somebody who has opened the page."""
-        person = Person(self.origin)
+    def visitor(self, address=None):
+        """Somebody who has opened the page, from an address of this machine."""
+        person = Person(self.origin, address)
         self._people.append(person)
         return person
 
@@ -120,8 +120,13 @@ class Chatting:
 class Person:
     """A browser without a face: a cookie and a token."""
 
-    def __init__(self, origin):
-        self.http = httpx.Client(base_url=origin, timeout=PATIENCE_S, trust_env=False)
+    def __init__(self, origin, address=None):
+        self.http = httpx.Client(
+            base_url=origin,
+            timeout=PATIENCE_S,
+            trust_env=False,
+            transport=httpx.HTTPTransport(local_address=address),
+        )
         self.token = self.http.get("/api/me").json()["token"]
 
     def sign(self, how, name="", password=PASSWORD):

@@ -1,5 +1,6 @@
 """The chat's addresses without a broker: accounts, forged requests, whose picture is whose."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import re
@@ -10,7 +11,9 @@ import httpx
 import pytest
 
 from examples.chat.conversations import PAGE
+from examples.chat.database import opened
 from examples.chat.guard import HEADERS
+from examples.chat.sessions import Sessions
 from examples.chat.settings import Settings
 from examples.chat.tabs import TABS_MOST
 from examples.chat.web import Parts, Web
@@ -29,6 +32,19 @@ def chat(folder):
     chat = Chatting(folder, DEADLINE_S=4)
     yield chat
     assert chat.stop() == -signal.SIGTERM
+
+
+def in_process(**parts):
+    """The addresses, with nothing behind them but these parts."""
+    nothing = dict.fromkeys(field.name for field in dataclasses.fields(Parts))
+    return Web(Parts(**{**nothing, "settings": Settings(""), **parts})).application()
+
+
+class Strangers:
+    """Accounts of nobody, who is known without the half second that a hash takes."""
+
+    async def sign_in(self, *_):
+        return None
 
 
 def rows(folder, query, *values):
@@ -109,6 +125,72 @@ def test_signing_in_is_throttled(chat):
     answer = visitor.sign("sign-in", "guessed")
     assert answer.status_code == 429
     assert 0 < int(answer.headers["retry-after"]) <= 300
+
+
+def test_guessing_does_not_lock_anybody_out(chat):
+    """Who is at another address signs in all the same."""
+    visitor = chat.visitor()
+    visitor.sign("sign-up", "envied")
+    for _ in range(5):
+        visitor.sign("sign-in", "envied", "wrong password")
+    assert visitor.sign("sign-in", "envied").status_code == 429
+    assert chat.visitor("127.0.0.2").sign("sign-in", "envied").status_code == 200
+
+
+async def test_one_address_does_not_try_one_password_on_everybody(tmp_path):
+    """The names differ, the address does not: it is shut out, and others are not."""
+    with contextlib.closing(opened(tmp_path)) as database:
+        sessions = Sessions(database)
+        web = in_process(sessions=sessions, accounts=Strangers())
+        token = sessions.token("a-visitor")
+
+        async def status(number, address):
+            transport = httpx.ASGITransport(web, client=(address, 1))
+            async with httpx.AsyncClient(
+                transport=transport,
+                base_url="http://localhost",
+                headers={"X-CSRF-Token": token},
+                cookies={"imagegen_chat": "a-visitor"},
+            ) as http:
+                body = {"name": f"nobody-{number}", "password": PASSWORD}
+                return (await http.post("/api/sign-in", json=body)).status_code
+
+        statuses = [await status(number, "192.0.2.1") for number in range(101)]
+        assert statuses == [401] * 100 + [429]
+        assert await status(0, "192.0.2.2") == 401
+
+
+def test_passwords_that_flood_in_are_turned_away(chat):
+    """So many are hashed or wait; the rest hear at once when to come again."""
+    visitors = [chat.visitor("127.0.0.5") for _ in range(40)]
+    with concurrent.futures.ThreadPoolExecutor(len(visitors)) as threads:
+        answers = list(threads.map(
+            lambda visitor: visitor.sign("sign-in", f"flood-{id(visitor)}"), visitors
+        ))  # fmt: skip
+    turned = [answer for answer in answers if answer.status_code == 503]
+    assert turned
+    assert all(answer.headers["retry-after"] == "5" for answer in turned)
+    assert {answer.status_code for answer in answers} == {401, 503}
+
+
+def test_a_name_that_nobody_can_have_is_refused_unhashed(chat):
+    """It is not remembered either: thousands of long ones would fill the memory."""
+    visitor = chat.visitor("127.0.0.6")
+    statuses = {visitor.sign("sign-in", "x" * 20_000).status_code for _ in range(6)}
+    assert statuses == {401}
+
+
+def test_the_address_behind_a_proxy_is_what_a_trusted_one_says(tmp_path):
+    """Otherwise all who come through it would count as one; any other's word is nothing."""
+    trusting, alone = Chatting(tmp_path / "a", PROXY="127.0.0.1"), Chatting(tmp_path / "b")
+    for chat, last in ((trusting, 401), (alone, 429)):
+        visitor = chat.visitor()
+        statuses = []
+        for number in range(6):
+            visitor.http.headers["X-Forwarded-For"] = f"192.0.2.{number}"
+            statuses.append(visitor.sign("sign-in", "somebody").status_code)
+        assert statuses == [401] * 5 + [last]
+        chat.stop()
 
 
 @pytest.mark.parametrize("token", ["", "0" * 64])
@@ -196,9 +278,7 @@ def test_no_answer_goes_without_its_policy(chat):
 
 async def test_a_defect_is_answered_with_the_policy_too():
     """What goes past the framework's own middleware has the headers all the same."""
-    nothing = dict.fromkeys(field.name for field in dataclasses.fields(Parts))
-    application = Web(Parts(**nothing | {"settings": Settings("")})).application()
-    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(in_process(), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         answer = await http.get("/api/me")
     assert answer.status_code == 500

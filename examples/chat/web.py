@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from examples.chat.accounts import Accounts, User
+from examples.chat.accounts import Accounts, User, is_name
 from examples.chat.answers import Answers
 from examples.chat.conversations import Conversations, Message
 from examples.chat.gallery import Gallery
@@ -63,7 +63,10 @@ class Web:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._stream = Stream(parts.conversations, parts.tabs, self._shown)
-        self._wrong_passwords = Throttle(tries=5, within_s=300)
+        # The same name from elsewhere has tries left: nobody locks another out by guessing.
+        self._here = Throttle(tries=5, within_s=300)
+        self._by_name = Throttle(tries=50, within_s=300)
+        self._by_address = Throttle(tries=100, within_s=300)
         self._new_accounts = Throttle(tries=60, within_s=600)
 
     def application(self) -> ASGIApp:
@@ -122,22 +125,26 @@ class Web:
     async def _sign_up(self, request: Request) -> Response:
         check_token(request, self._parts.sessions)
         name, password = await texts(request, "name", "password")
-        where = request.client.host if request.client else ""
-        self._check_pace(self._new_accounts, where)
-        self._new_accounts.count(where, time.monotonic())
+        _pace((self._new_accounts, _address(request)))
         return self._begin(request, await self._parts.accounts.sign_up(name, password))
 
     async def _sign_in(self, request: Request) -> Response:
         check_token(request, self._parts.sessions)
         name, password = await texts(request, "name", "password")
-        self._check_pace(self._wrong_passwords, name.lower())
-        # Counted before it is known: a hundred tries at once are a hundred tries.
-        self._wrong_passwords.count(name.lower(), time.monotonic())
-        user = await self._parts.accounts.sign_in(name, password)
+        # A name that nobody can have is not remembered either, however long it is.
+        user = await self._known_by(request, name, password) if is_name(name) else None
         if user is None:
             raise Refusal(401, "Name and password do not go together.")
-        self._wrong_passwords.forget(name.lower())
         return self._begin(request, user)
+
+    async def _known_by(self, request: Request, name: str, password: str) -> User | None:
+        name, where = name.lower(), _address(request)
+        here = f"{name} {where}"
+        _pace((self._here, here), (self._by_name, name), (self._by_address, where))
+        user = await self._parts.accounts.sign_in(name, password)
+        if user is not None:
+            self._here.forget(here)
+        return user
 
     async def _sign_out(self, request: Request) -> Response:
         self._author(request)
@@ -150,11 +157,6 @@ class Web:
         if user is not None:
             self._parts.sessions.end(cookie_of(request))
             self._parts.tabs.wake(user.id)
-
-    def _check_pace(self, throttle: Throttle, name: str) -> None:
-        wait_s = throttle.wait_s(name, time.monotonic())
-        if wait_s:
-            raise Refusal(429, f"Too many tries. Wait {wait_s} seconds.", retry_after_s=wait_s)
 
     def _begin(self, request: Request, user: User) -> Response:
         self._end(request)
@@ -244,6 +246,24 @@ class Web:
         """Return who changes something, by a page of ours."""
         check_token(request, self._parts.sessions)
         return signed_in(request, self._parts.sessions)
+
+
+def _address(request: Request) -> str:
+    """Return the address that a request came from."""
+    return request.client.host if request.client else ""
+
+
+def _pace(*tries: tuple[Throttle, str]) -> None:
+    """Count a try. Raises Refusal, and counts nothing, where one of the throttles is shut.
+
+    Counted before it is known whether it goes well: a hundred tries at once are a hundred tries.
+    """
+    now = time.monotonic()
+    wait_s = max(throttle.wait_s(name, now) for throttle, name in tries)
+    if wait_s:
+        raise Refusal(429, f"Too many tries. Wait {wait_s} seconds.", retry_after_s=wait_s)
+    for throttle, name in tries:
+        throttle.count(name, now)
 
 
 def _done() -> Response:
