@@ -70,6 +70,13 @@ class Chatting:
         self._log.seek(0)
         return self._log.read()
 
+    def logged(self, words):
+        """Wait until these words stand there."""
+        until = time.monotonic() + PATIENCE_S
+        while words not in self.log():
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.05)
+
     def visitor(self, address=None):
         """Somebody who has opened the page, from an address of this machine."""
         person = Person(self.origin, address)

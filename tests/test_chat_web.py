@@ -10,8 +10,11 @@ import sqlite3
 import httpx
 import pytest
 
-from examples.chat.conversations import PAGE
+from examples.chat.accounts import User
+from examples.chat.answers import Answers
+from examples.chat.conversations import PAGE, Conversations
 from examples.chat.database import opened
+from examples.chat.gallery import Gallery, Order
 from examples.chat.guard import HEADERS
 from examples.chat.sessions import Sessions
 from examples.chat.settings import Settings
@@ -45,6 +48,13 @@ class Strangers:
 
     async def sign_in(self, *_):
         return None
+
+
+def somebody(database):
+    """A user, in the file without a password."""
+    with database:
+        database.execute("INSERT INTO users VALUES (1, 'anna', x'', x'', '')")
+    return User(1, "anna")
 
 
 def rows(folder, query, *values):
@@ -410,3 +420,54 @@ def test_a_broker_that_is_away_is_told_in_plain_words(chat):
     assert failed["id"] == cat["id"]
     assert failed["trouble"]["what"] == "The drawing service cannot be reached."
     assert "Try again" in failed["trouble"]["remedy"]
+
+
+def test_a_locked_file_loses_nothing_and_ends_nothing(chat, folder):
+    """What cannot be said is refused in words; a picture that ends meanwhile is told afterwards."""
+    person = chat.person("locked")
+    person.say("draw a cat")
+    heard = person.events()
+    with contextlib.closing(sqlite3.connect(folder / "chat.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = person.change("messages", text="draw a dog")
+        assert (answer.status_code, "Try again" in answer.json()["error"]) == (503, True)
+        chat.logged("A picture waits to be written down")
+    assert any(data["picture"] and data["picture"]["state"] == "failed" for *_, data in heard)
+    person.say("draw a dog")
+    dog = person.pictures()[-1]
+    assert person.change(f"pictures/{dog['id']}/cancel").status_code == 202
+
+
+@pytest.mark.parametrize("end", ["fail", "cancel", "begin"])
+def test_a_picture_that_moves_on_is_news_in_the_same_breath(tmp_path, end):
+    """No kill comes between the two: a page that comes back hears of it."""
+    with contextlib.closing(opened(tmp_path)) as database:
+        gallery, conversations, user = (
+            Gallery(database),
+            Conversations(database),
+            somebody(database),
+        )
+        picture = gallery.add(user, Order("a cat"), 60)
+        conversations.say(user, "chat", "", picture.id)
+        seen = conversations.latest()
+        assert getattr(gallery, end)(picture.id, *(("internal", "") if end == "fail" else ()))
+        (news,) = conversations.since(user, seen)
+        assert news.picture == picture.id
+
+
+def test_a_wish_is_kept_with_all_its_messages_or_not_at_all(tmp_path):
+    """A kill in the middle leaves no picture that nobody sees, and no message without an answer."""
+    with contextlib.closing(opened(tmp_path)) as database:
+        gallery, conversations, user = (
+            Gallery(database),
+            Conversations(database),
+            somebody(database),
+        )
+        database.execute(
+            "CREATE TEMP TRIGGER killed BEFORE INSERT ON main.messages"
+            " WHEN new.picture IS NOT NULL BEGIN SELECT raise(ABORT, 'killed'); END"
+        )
+        answers = Answers(conversations, gallery, studio=None, tabs=None, deadline_s=60)
+        with pytest.raises(sqlite3.IntegrityError, match="killed"):
+            answers.message(user, "draw a cat")
+        assert conversations.before(user, 1000) == gallery.under_way() == []

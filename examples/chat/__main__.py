@@ -59,7 +59,7 @@ async def serve(chosen: Settings, listener: socket.socket) -> None:
     """Serve until a signal."""
     database = opened(chosen.data_dir)
     conversations, gallery, tabs = Conversations(database), Gallery(database), Tabs()
-    studio = Studio(ImageClient(chosen.amqp_url), gallery, conversations, tabs)
+    studio = Studio(ImageClient(chosen.amqp_url), gallery, tabs)
     answers = Answers(conversations, gallery, studio, tabs, chosen.deadline_s)
     parts = Parts(
         settings=chosen,

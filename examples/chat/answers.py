@@ -50,12 +50,12 @@ class Answers:
         """
         text = _checked(text)
         wish = wish_in(text)
-        self._conversations.say(user, "user", text)
-        if wish is None:
-            self._conversations.say(user, "chat", SMALL_TALK)
-        else:
-            self._draw(user, _orders(wish))
-        self._tabs.wake(user.id)
+        with self._conversations.whole():
+            self._conversations.say(user, "user", text)
+            if wish is None:
+                self._conversations.say(user, "chat", SMALL_TALK)
+            pictures = [] if wish is None else self._noted(user, _orders(wish))
+        self._begin(user, pictures)
 
     def again(self, user: User, id_: str) -> None:
         """Draw the same once more: with a new seed where it was drawn, as it was where not.
@@ -66,8 +66,9 @@ class Answers:
         picture = self._over(user, id_)
         order = picture.order
         seed = None if picture.state is State.DRAWN else order.seed
-        self._draw(user, [Order(order.prompt, order.width, order.height, seed)])
-        self._tabs.wake(user.id)
+        with self._conversations.whole():
+            pictures = self._noted(user, [Order(order.prompt, order.width, order.height, seed)])
+        self._begin(user, pictures)
 
     def edit(self, user: User, id_: str, prompt: str) -> None:
         """Draw another prompt, in the size and with the seed of a picture.
@@ -79,9 +80,10 @@ class Answers:
         picture = self._over(user, id_)
         like = picture.drawn or picture.order
         order = Order(prompt, picture.order.width, picture.order.height, like.seed)
-        self._conversations.say(user, "user", prompt)
-        self._draw(user, [order])
-        self._tabs.wake(user.id)
+        with self._conversations.whole():
+            self._conversations.say(user, "user", prompt)
+            pictures = self._noted(user, [order])
+        self._begin(user, pictures)
 
     def cancel(self, user: User, id_: str) -> None:
         """Call a picture off.
@@ -93,17 +95,27 @@ class Answers:
         if not self._studio.call_off(picture.id):
             raise Refusal(409, "It is over already.")
 
-    def _draw(self, user: User, orders: list[Order]) -> None:
+    def _noted(self, user: User, orders: list[Order]) -> list[Picture]:
+        """Write down, as far as the user may, what is to be drawn; returns that."""
         count = len(self._gallery.under_way(user))
-        for order in orders[: UNDER_WAY_MOST - count]:
-            picture = self._gallery.add(user, order, self._deadline_s)
+        pictures = [
+            self._gallery.add(user, order, self._deadline_s)
+            for order in orders[: UNDER_WAY_MOST - count]
+        ]
+        for picture in pictures:
             self._conversations.say(user, "chat", "", picture.id)
-            self._studio.draw(picture)
         if len(orders) > UNDER_WAY_MOST - count:
             words = TOO_MANY.format(
                 count=min(count + len(orders), UNDER_WAY_MOST), most=UNDER_WAY_MOST
             )
             self._conversations.say(user, "chat", words)
+        return pictures
+
+    def _begin(self, user: User, pictures: list[Picture]) -> None:
+        """Have drawn what is written down by now, and tell the user's pages."""
+        for picture in pictures:
+            self._studio.draw(picture)
+        self._tabs.wake(user.id)
 
     def _over(self, user: User, id_: str) -> Picture:
         picture = self._mine(user, id_)
