@@ -108,6 +108,12 @@ class Chatting:
             )
         return cookie
 
+    def expire(self, picture):
+        """Have a picture's deadline be past, as if it had been away for long."""
+        with contextlib.closing(sqlite3.connect(self._folder / "chat.sqlite")) as file, file:
+            moment = "2026-01-01T00:00:00.000+00:00"
+            file.execute("UPDATE pictures SET deadline_at = ? WHERE id = ?", (moment, picture))
+
     def stop(self, number=signal.SIGTERM):
         """End it; returns the exit code."""
         for person in self._people:

@@ -28,6 +28,8 @@ ONCE = Retry(attempts=1)
 UNTIL_ITS_DEADLINE = Retry(attempts=10_000, most_s=10.0)
 """Of a picture that was asked for before we were started: it may be drawn this moment."""
 WRITE_AGAIN_S = 1.0
+LOOK_S, LOOK_AGAIN_S = 300.0, 1.0
+"""For a service to come that knows what was drawn: a model takes minutes to load."""
 FETCH_S = 60.0
 """For a picture that was drawn while we were away, and its deadline passed."""
 
@@ -129,12 +131,27 @@ class Studio:
 
     async def _check_drawn(self, id_: str) -> None:
         """Raise where a picture whose deadline passed while we were away was not drawn."""
-        try:
-            status = await self._client.status(id_)
-        except (NotFound, Unavailable):
-            status = None
-        if status is None or status.status != "succeeded":
+        drawn = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                drawn = await self._was_drawn(id_)
+        if not drawn:
             raise ImageError("Its deadline passed.", code="deadline_exceeded")
+
+    async def _was_drawn(self, id_: str) -> bool:
+        """Ask once somebody is there to say: broker and service may start just as we do.
+
+        Who does not know a job is silent, and so is a service that is away.
+        """
+        while True:
+            try:
+                await self._client.jobs(limit=1)
+                return (await self._client.status(id_)).status == "succeeded"
+            except NotFound:
+                return False
+            except Unavailable:
+                log.warning("Nobody is there to say whether picture %s was drawn.", id_)
+                await asyncio.sleep(LOOK_AGAIN_S)
 
     def _follow(self, picture: Picture, step: Step) -> None:
         # That it is being drawn is news of the moment: the next step tries again.
