@@ -95,6 +95,27 @@ def test_a_picture_whose_deadline_passed_undrawn_is_told_at_once(chat, service_i
     gate.open()
 
 
+def test_a_size_and_a_seed_that_cannot_be_are_refused_and_can_be_mended(chat, service_in_house):
+    """As asked, not bent to what can be; and an edit is not refused for what it does not say."""
+    person = chat.person("inexact")
+    person.say("draw a cup, 100x100")
+    person.say("draw a cup, 256x256, seed 99999999999999999")
+    small, seeded = person.until("failed", 2)
+    assert "width" in small["trouble"]["what"]
+    assert "seed" in seeded["trouble"]["what"]
+    person.change(f"pictures/{small['id']}/edit", prompt="a small cup, 256x320")
+    person.change(f"pictures/{seeded['id']}/edit", prompt="a lucky cup, 256x256, seed 9")
+    drawn = person.until("drawn", 2)
+    assert [(one["prompt"], one["height"]) for one in drawn] == [
+        ("a small cup", 320),
+        ("a lucky cup", 256),
+    ]
+    assert drawn[1]["seed"] == 9
+    person.change(f"pictures/{drawn[1]['id']}/edit", prompt="a luckier cup")
+    last = person.until("drawn", 3)[2]
+    assert (last["prompt"], last["height"], last["seed"]) == ("a luckier cup", 256, 9)
+
+
 def test_a_cancel_ends_the_drawing_at_the_service(chat, service_in_house, gate):
     """Not the words alone: the service says that it stopped."""
     person = chat.person("changed-mind")

@@ -8,12 +8,12 @@ from examples.chat.states import State
 from examples.chat.studio import Studio
 from examples.chat.tabs import Tabs
 from examples.chat.wishes import Wish, wish_in
+from examples.chat.wishes.details import taken_out
 
 MESSAGE_MOST = 4000
 """Characters, as of a prompt."""
 UNDER_WAY_MOST = 4
 """Pictures of one user: the queue has twenty places for all."""
-LARGEST_SEED = 2**53 - 1
 
 SMALL_TALK = (
     "I draw pictures, and that is all I can do. Ask me for one: “draw a lighthouse at dawn”,"
@@ -71,15 +71,14 @@ class Answers:
         self._begin(user, pictures)
 
     def edit(self, user: User, id_: str, prompt: str) -> None:
-        """Draw another prompt, in the size and with the seed of a picture.
+        """Draw another prompt, in the size and with the seed of a picture, or those that it names.
 
         Raises:
             Refusal: it is none of the user's or under way, or the prompt is empty or too long.
         """
         prompt = _checked(prompt)
         picture = self._over(user, id_)
-        like = picture.drawn or picture.order
-        order = Order(prompt, picture.order.width, picture.order.height, like.seed)
+        order = _edited(picture, prompt)
         with self._conversations.whole():
             self._conversations.say(user, "user", prompt)
             pictures = self._noted(user, [order])
@@ -139,6 +138,16 @@ def _checked(text: str) -> str:
     return text
 
 
+def _edited(picture: Picture, text: str) -> Order:
+    """Return what an edit asks for. What the service refused is not asked for again unsaid."""
+    details, words = taken_out(text)
+    refused = picture.code == "invalid_request"
+    like = Order(text) if refused else picture.order
+    seed = None if refused else (picture.drawn or picture.order).seed
+    width, height = details.size or (like.width, like.height)
+    return Order(_checked(words), width, height, seed if details.seed is None else details.seed)
+
+
 def _orders(wish: Wish) -> list[Order]:
     """Return an order for each picture: of several with a seed, each has the next."""
     return [
@@ -146,7 +155,7 @@ def _orders(wish: Wish) -> list[Order]:
             wish.prompt,
             wish.width,
             wish.height,
-            None if wish.seed is None else min(wish.seed + number, LARGEST_SEED),
+            None if wish.seed is None else wish.seed + number,
         )
         for number in range(wish.count)
     ]

@@ -34,11 +34,17 @@ const acts = {
     edited = picture;
     at("editing-what").textContent = "Change the prompt and send it again.";
     at("editing").hidden = false;
-    at("text").value = picture.prompt;
+    at("text").value = inWords(picture);
     at("text").focus();
     at("text").select();
   },
 };
+
+// Where the service would not have it, size and seed are told too: they may be what is at fault.
+function inWords({ prompt, trouble, width, height, seed }) {
+  if (trouble === null || trouble.again) return prompt;
+  return [prompt, width && `${width}x${height}`, seed !== null && `seed ${seed}`].filter(Boolean).join(", ");
+}
 
 function leaveEdit() {
   edited = null;
