@@ -122,7 +122,7 @@ function listen() {
   // In another tab somebody else may have signed in meanwhile: this conversation is not theirs.
   news.addEventListener("who", (event) => {
     if (JSON.parse(event.data).user === at("name").textContent) alarm("");
-    else begin();
+    else trying(begin);
   });
   news.addEventListener("error", lost);
 }
@@ -133,8 +133,12 @@ async function lost() {
     return;
   }
   const user = await me().catch(() => undefined);
-  if (user === null) await begin();
-  else setTimeout(listen, 3000);
+  if (user === null) {
+    await trying(begin);
+    return;
+  }
+  alarm("No news comes at the moment. If many pages of the chat are open, close some.");
+  setTimeout(listen, 3000);
 }
 
 // ------------------------------------------------------------------ signing in and out
