@@ -67,8 +67,6 @@ function show(message) {
   messages.set(message.id, message);
   if (known) keepFocus(at(made.id), made);
   else insert(message.id, made);
-  const image = made.querySelector("img");
-  if (follow && image) image.addEventListener("load", toEnd, { once: true });
   if (follow) toEnd();
 }
 
