@@ -70,9 +70,16 @@ class Chatting:
         self._log.seek(0)
         return self._log.read()
 
-    def visitor(self):
-        """Somebody who has opened the page."""
-        person = Person(self.origin)
+    def logged(self, words):
+        """Wait until these words stand there."""
+        until = time.monotonic() + PATIENCE_S
+        while words not in self.log():
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.05)
+
+    def visitor(self, address=None):
+        """Somebody who has opened the page, from an address of this machine."""
+        person = Person(self.origin, address)
         self._people.append(person)
         return person
 
@@ -101,6 +108,12 @@ class Chatting:
             )
         return cookie
 
+    def expire(self, picture):
+        """Have a picture's deadline be past, as if it had been away for long."""
+        with contextlib.closing(sqlite3.connect(self._folder / "chat.sqlite")) as file, file:
+            moment = "2026-01-01T00:00:00.000+00:00"
+            file.execute("UPDATE pictures SET deadline_at = ? WHERE id = ?", (moment, picture))
+
     def stop(self, number=signal.SIGTERM):
         """End it; returns the exit code."""
         for person in self._people:
@@ -120,8 +133,13 @@ class Chatting:
 class Person:
     """A browser without a face: a cookie and a token."""
 
-    def __init__(self, origin):
-        self.http = httpx.Client(base_url=origin, timeout=PATIENCE_S, trust_env=False)
+    def __init__(self, origin, address=None):
+        self.http = httpx.Client(
+            base_url=origin,
+            timeout=PATIENCE_S,
+            trust_env=False,
+            transport=httpx.HTTPTransport(local_address=address),
+        )
         self.token = self.http.get("/api/me").json()["token"]
 
     def sign(self, how, name="", password=PASSWORD):

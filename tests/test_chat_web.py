@@ -1,15 +1,25 @@
 """The chat's addresses without a broker: accounts, forged requests, whose picture is whose."""
 
+import concurrent.futures
 import contextlib
+import dataclasses
 import re
 import signal
 import sqlite3
 
+import httpx
 import pytest
 
-from examples.chat.conversations import PAGE
+from examples.chat.accounts import User
+from examples.chat.answers import Answers
+from examples.chat.conversations import PAGE, Conversations
+from examples.chat.database import opened
+from examples.chat.gallery import Gallery, Order
 from examples.chat.guard import HEADERS
+from examples.chat.sessions import Sessions
+from examples.chat.settings import Settings
 from examples.chat.tabs import TABS_MOST
+from examples.chat.web import Parts, Web
 from tests.chatting import PASSWORD, Chatting
 
 HARM = '<img src=x onerror="alert(1)"> & <b>bold</b>'
@@ -25,6 +35,26 @@ def chat(folder):
     chat = Chatting(folder, DEADLINE_S=4)
     yield chat
     assert chat.stop() == -signal.SIGTERM
+
+
+def in_process(**parts):
+    """The addresses, with nothing behind them but these parts."""
+    nothing = dict.fromkeys(field.name for field in dataclasses.fields(Parts))
+    return Web(Parts(**{**nothing, "settings": Settings(""), **parts})).application()
+
+
+class Strangers:
+    """Accounts of nobody, who is known without the half second that a hash takes."""
+
+    async def sign_in(self, *_):
+        return None
+
+
+def somebody(database):
+    """A user, in the file without a password."""
+    with database:
+        database.execute("INSERT INTO users VALUES (1, 'anna', x'', x'', '')")
+    return User(1, "anna")
 
 
 def rows(folder, query, *values):
@@ -107,6 +137,72 @@ def test_signing_in_is_throttled(chat):
     assert 0 < int(answer.headers["retry-after"]) <= 300
 
 
+def test_guessing_does_not_lock_anybody_out(chat):
+    """Who is at another address signs in all the same."""
+    visitor = chat.visitor()
+    visitor.sign("sign-up", "envied")
+    for _ in range(5):
+        visitor.sign("sign-in", "envied", "wrong password")
+    assert visitor.sign("sign-in", "envied").status_code == 429
+    assert chat.visitor("127.0.0.2").sign("sign-in", "envied").status_code == 200
+
+
+async def test_one_address_does_not_try_one_password_on_everybody(tmp_path):
+    """The names differ, the address does not: it is shut out, and others are not."""
+    with contextlib.closing(opened(tmp_path)) as database:
+        sessions = Sessions(database)
+        web = in_process(sessions=sessions, accounts=Strangers())
+        token = sessions.token("a-visitor")
+
+        async def status(number, address):
+            transport = httpx.ASGITransport(web, client=(address, 1))
+            async with httpx.AsyncClient(
+                transport=transport,
+                base_url="http://localhost",
+                headers={"X-CSRF-Token": token},
+                cookies={"imagegen_chat": "a-visitor"},
+            ) as http:
+                body = {"name": f"nobody-{number}", "password": PASSWORD}
+                return (await http.post("/api/sign-in", json=body)).status_code
+
+        statuses = [await status(number, "192.0.2.1") for number in range(101)]
+        assert statuses == [401] * 100 + [429]
+        assert await status(0, "192.0.2.2") == 401
+
+
+def test_passwords_that_flood_in_are_turned_away(chat):
+    """So many are hashed or wait; the rest hear at once when to come again."""
+    visitors = [chat.visitor("127.0.0.5") for _ in range(40)]
+    with concurrent.futures.ThreadPoolExecutor(len(visitors)) as threads:
+        answers = list(threads.map(
+            lambda visitor: visitor.sign("sign-in", f"flood-{id(visitor)}"), visitors
+        ))  # fmt: skip
+    turned = [answer for answer in answers if answer.status_code == 503]
+    assert turned
+    assert all(answer.headers["retry-after"] == "5" for answer in turned)
+    assert {answer.status_code for answer in answers} == {401, 503}
+
+
+def test_a_name_that_nobody_can_have_is_refused_unhashed(chat):
+    """It is not remembered either: thousands of long ones would fill the memory."""
+    visitor = chat.visitor("127.0.0.6")
+    statuses = {visitor.sign("sign-in", "x" * 20_000).status_code for _ in range(6)}
+    assert statuses == {401}
+
+
+def test_the_address_behind_a_proxy_is_what_a_trusted_one_says(tmp_path):
+    """Otherwise all who come through it would count as one; any other's word is nothing."""
+    trusting, alone = Chatting(tmp_path / "a", PROXY="127.0.0.1"), Chatting(tmp_path / "b")
+    for chat, last in ((trusting, 401), (alone, 429)):
+        visitor = chat.visitor()
+        statuses = []
+        for number in range(6):
+            visitor.http.headers["X-Forwarded-For"] = f"192.0.2.{number}"
+            statuses.append(visitor.sign("sign-in", "somebody").status_code)
+        assert statuses == [401] * 5 + [last]
+        chat.stop()
+
+
 @pytest.mark.parametrize("token", ["", "0" * 64])
 @pytest.mark.parametrize(
     "path",
@@ -146,6 +242,16 @@ def test_signing_out_ends_the_session_and_its_stream(chat):
     assert person.http.get("/api/conversation").status_code == 200
 
 
+def test_who_signs_in_anew_leaves_the_session_from_before(chat):
+    """In one browser one is signed in: the cookie that is replaced is worth nothing."""
+    person = chat.person("first")
+    old = person.http.cookies["imagegen_chat"]
+    assert person.sign("sign-up", "second").json()["user"] == "second"
+    person.http.cookies.clear()
+    person.http.cookies.set("imagegen_chat", old)
+    assert person.http.get("/api/me").json()["user"] is None
+
+
 def test_a_picture_of_another_user_is_not_there(chat, folder):
     """Not its file, not its prompt; and nothing is done with it: 404, as of one that never was."""
     owner, other = chat.person("owner"), chat.person("other")
@@ -178,6 +284,24 @@ def test_no_answer_goes_without_its_policy(chat):
         assert headers["content-security-policy"] == HEADERS["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
     assert HEADERS["content-security-policy"].startswith("default-src 'self';")
+
+
+async def test_a_defect_is_answered_with_the_policy_too():
+    """What goes past the framework's own middleware has the headers all the same."""
+    transport = httpx.ASGITransport(in_process(), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        answer = await http.get("/api/me")
+    assert answer.status_code == 500
+    assert answer.headers["content-security-policy"] == HEADERS["content-security-policy"]
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "٣", "9" * 19, "9" * 5000])
+def test_what_is_no_number_of_a_message_is_refused(chat, number):
+    """Whoever sends it: by the address or as what a page says that it saw last."""
+    person = chat.person("numbers")
+    assert person.http.get("/api/conversation", params={"before": number}).status_code == 400
+    headers = {"Last-Event-ID": number.encode()}
+    assert person.http.get("/api/events", headers=headers).status_code == 400
 
 
 def test_a_name_that_was_rebound_is_no_way_in(chat):
@@ -296,3 +420,54 @@ def test_a_broker_that_is_away_is_told_in_plain_words(chat):
     assert failed["id"] == cat["id"]
     assert failed["trouble"]["what"] == "The drawing service cannot be reached."
     assert "Try again" in failed["trouble"]["remedy"]
+
+
+def test_a_locked_file_loses_nothing_and_ends_nothing(chat, folder):
+    """What cannot be said is refused in words; a picture that ends meanwhile is told afterwards."""
+    person = chat.person("locked")
+    person.say("draw a cat")
+    heard = person.events()
+    with contextlib.closing(sqlite3.connect(folder / "chat.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = person.change("messages", text="draw a dog")
+        assert (answer.status_code, "Try again" in answer.json()["error"]) == (503, True)
+        chat.logged("A picture waits to be written down")
+    assert any(data["picture"] and data["picture"]["state"] == "failed" for *_, data in heard)
+    person.say("draw a dog")
+    dog = person.pictures()[-1]
+    assert person.change(f"pictures/{dog['id']}/cancel").status_code == 202
+
+
+@pytest.mark.parametrize("end", ["fail", "cancel", "begin"])
+def test_a_picture_that_moves_on_is_news_in_the_same_breath(tmp_path, end):
+    """No kill comes between the two: a page that comes back hears of it."""
+    with contextlib.closing(opened(tmp_path)) as database:
+        gallery, conversations, user = (
+            Gallery(database),
+            Conversations(database),
+            somebody(database),
+        )
+        picture = gallery.add(user, Order("a cat"), 60)
+        conversations.say(user, "chat", "", picture.id)
+        seen = conversations.latest()
+        assert getattr(gallery, end)(picture.id, *(("internal", "") if end == "fail" else ()))
+        (news,) = conversations.since(user, seen)
+        assert news.picture == picture.id
+
+
+def test_a_wish_is_kept_with_all_its_messages_or_not_at_all(tmp_path):
+    """A kill in the middle leaves no picture that nobody sees, and no message without an answer."""
+    with contextlib.closing(opened(tmp_path)) as database:
+        gallery, conversations, user = (
+            Gallery(database),
+            Conversations(database),
+            somebody(database),
+        )
+        database.execute(
+            "CREATE TEMP TRIGGER killed BEFORE INSERT ON main.messages"
+            " WHEN new.picture IS NOT NULL BEGIN SELECT raise(ABORT, 'killed'); END"
+        )
+        answers = Answers(conversations, gallery, studio=None, tabs=None, deadline_s=60)
+        with pytest.raises(sqlite3.IntegrityError, match="killed"):
+            answers.message(user, "draw a cat")
+        assert conversations.before(user, 1000) == gallery.under_way() == []

@@ -6,7 +6,7 @@ import logging
 import socket
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from typing_extensions import override
 
 from examples.chat.accounts import Accounts
@@ -28,7 +28,7 @@ GRACE_S = 2
 class Server(uvicorn.Server):
     """A server that says when it is ready, and has the streams of open pages end before it does."""
 
-    def __init__(self, app: Starlette, tabs: Tabs, address: str) -> None:
+    def __init__(self, app: ASGIApp, tabs: Tabs, address: str, proxy: str) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -36,7 +36,8 @@ class Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,
+                proxy_headers=bool(proxy),
+                forwarded_allow_ips=proxy,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
@@ -58,7 +59,7 @@ async def serve(chosen: Settings, listener: socket.socket) -> None:
     """Serve until a signal."""
     database = opened(chosen.data_dir)
     conversations, gallery, tabs = Conversations(database), Gallery(database), Tabs()
-    studio = Studio(ImageClient(chosen.amqp_url), gallery, conversations, tabs)
+    studio = Studio(ImageClient(chosen.amqp_url), gallery, tabs)
     answers = Answers(conversations, gallery, studio, tabs, chosen.deadline_s)
     parts = Parts(
         settings=chosen,
@@ -70,7 +71,8 @@ async def serve(chosen: Settings, listener: socket.socket) -> None:
         tabs=tabs,
         answers=answers,
     )
-    await Server(Web(parts).application(), tabs, _address(listener)).serve([listener])
+    server = Server(Web(parts).application(), tabs, _address(listener), chosen.proxy)
+    await server.serve([listener])
     database.close()
 
 

@@ -16,6 +16,8 @@ SHORTEST, LONGEST = 8, 200
 """Characters of a password."""
 _HASHES_AT_ONCE = 2
 """Each takes 16 MiB and a core for some tenths of a second."""
+_HASHES_WAITING = 20
+"""What comes then is turned away: who floods us with passwords is not to make others wait long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,17 @@ class Accounts:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._places = asyncio.Semaphore(_HASHES_AT_ONCE)
+        self._hashes = 0
         self._nobody = secrets.token_bytes(16), secrets.token_bytes(32)
 
     async def sign_up(self, name: str, password: str) -> User:
         """Make an account.
 
         Raises:
-            Refusal: the name is none or taken, or the password too short or too long.
+            Refusal: the name is none or taken, the password too short or too long, or too many
+                are at it.
         """
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise Refusal(400, "A name has 2 to 32 letters, digits, dots, - and _.")
         if not SHORTEST <= len(password) <= LONGEST:
             raise Refusal(400, f"A password has {SHORTEST} to {LONGEST} characters.")
@@ -57,7 +61,11 @@ class Accounts:
         return User(int(made.lastrowid or 0), name)
 
     async def sign_in(self, name: str, password: str) -> User | None:
-        """Return whose name and password these are; None takes as long."""
+        """Return whose name and password these are; None takes as long.
+
+        Raises:
+            Refusal: too many are at it.
+        """
         row = self._database.execute(
             "SELECT id, name, salt, hash FROM users WHERE name = ?", (name,)
         ).fetchone()
@@ -68,8 +76,21 @@ class Accounts:
         return User(row["id"], row["name"])
 
     async def _hash(self, password: str, salt: bytes) -> bytes:
-        async with self._places:
-            return await asyncio.to_thread(_scrypt, password, salt)
+        if self._hashes >= _HASHES_AT_ONCE + _HASHES_WAITING:
+            raise Refusal(
+                503, "Many are signing in. Try again in some seconds.", retry_after_s=5
+            )
+        self._hashes += 1
+        try:
+            async with self._places:
+                return await asyncio.to_thread(_scrypt, password, salt)
+        finally:
+            self._hashes -= 1
+
+
+def is_name(name: str) -> bool:
+    """Whether an account may have this name."""
+    return _NAME.fullmatch(name) is not None
 
 
 def _scrypt(password: str, salt: bytes) -> bytes:

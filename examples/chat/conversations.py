@@ -1,11 +1,12 @@
 """The conversations: what users and chat said, each message numbered anew when it changes."""
 
 import sqlite3
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
 from examples.chat.accounts import User
-from examples.chat.database import moment
+from examples.chat.database import moment, written
 
 PAGE = 60
 """Messages that are read at once."""
@@ -23,7 +24,11 @@ class Message:
     at: str
     picture: str | None
     changed: int
-    """Grows with every change of any message: what a page has seen is one number."""
+    """Grows with every change of any message: what a page has seen is one number.
+
+    A picture that moves on numbers its message anew by a trigger of the database, so that no kill
+    comes between the two.
+    """
 
 
 class Conversations:
@@ -32,22 +37,17 @@ class Conversations:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
 
+    def whole(self) -> AbstractContextManager[None]:
+        """Have what is said within be kept with the pictures that are added, or nothing of it."""
+        return written(self._database)
+
     def say(self, user: User, author: Author, text: str, picture: str | None = None) -> None:
         """Add a message."""
-        with self._database:
+        with written(self._database):
             self._database.execute(
                 "INSERT INTO messages (user, author, text, at, picture, changed)"
                 " SELECT ?, ?, ?, ?, ?, coalesce(max(changed), 0) + 1 FROM messages",
                 (user.id, author, text, moment(), picture),
-            )
-
-    def change(self, picture: str) -> None:
-        """Number the message of a picture anew: something is new about it."""
-        with self._database:
-            self._database.execute(
-                "UPDATE messages SET changed = (SELECT max(changed) + 1 FROM messages)"
-                " WHERE picture = ?",
-                (picture,),
             )
 
     def before(self, user: User, before: int) -> list[Message]:

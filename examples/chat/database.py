@@ -1,10 +1,15 @@
 """The database: one SQLite file, its tables, and the moment as it is written there."""
 
+import contextlib
 import os
 import secrets
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+BUSY_S = 0.5
+"""For another program that has the file locked: everybody waits meanwhile."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS users (
@@ -25,6 +30,8 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE INDEX IF NOT EXISTS messages_by_change ON messages (user, changed);
 CREATE INDEX IF NOT EXISTS messages_by_number ON messages (changed);
 CREATE INDEX IF NOT EXISTS messages_by_picture ON messages (picture);
+CREATE TRIGGER IF NOT EXISTS picture_moved AFTER UPDATE OF state ON pictures BEGIN
+  UPDATE messages SET changed = (SELECT max(changed) + 1 FROM messages) WHERE picture = new.id; END;
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 
@@ -38,13 +45,24 @@ def opened(folder: Path) -> sqlite3.Connection:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "chat.sqlite"
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    connection = sqlite3.connect(path)
+    connection = sqlite3.connect(path, timeout=BUSY_S)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.executescript(_TABLES)
     return connection
+
+
+@contextlib.contextmanager
+def written(connection: sqlite3.Connection) -> Iterator[None]:
+    """Have all that is written within be kept, or nothing; within another it is part of that."""
+    if connection.in_transaction:
+        yield
+        return
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
 
 
 def secret(connection: sqlite3.Connection, name: str) -> bytes:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from examples.chat.accounts import User
-from examples.chat.database import moment
+from examples.chat.database import moment, written
 from examples.chat.states import UNDER_WAY, State, before
 from imagegen_client import GeneratedImage
 
@@ -56,7 +56,7 @@ class Gallery:
         """Write a wish down, before anybody is asked."""
         now = datetime.now(tz=UTC)
         id_ = str(uuid4())
-        with self._database:
+        with written(self._database):
             self._database.execute(
                 "INSERT INTO pictures (id, user, prompt, width, height, seed, state, asked_at,"
                 " deadline_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -127,7 +127,7 @@ class Gallery:
         earlier = before(state)
         columns = "".join(f", {name} = ?" for name in facts)
         marks = ", ".join("?" * len(earlier))
-        with self._database:
+        with written(self._database):
             done = self._database.execute(
                 f"UPDATE pictures SET state = ?{columns} WHERE id = ? AND state IN ({marks})",  # noqa: S608 - columns of ours
                 (state, *facts.values(), id_, *earlier),

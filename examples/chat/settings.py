@@ -21,6 +21,8 @@ class Settings:
     """CHAT_DATA_DIR: accounts, conversations and pictures."""
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     """CHAT_ALLOWED_HOSTS, with commas between: names under which browsers may call."""
+    proxy: str = ""
+    """CHAT_PROXY: address of the proxy before it, whose X-Forwarded-For is believed."""
     secure_cookie: bool = False
     """CHAT_SECURE_COOKIE=1: the cookie travels by TLS alone."""
     deadline_s: float = 300.0
@@ -43,6 +45,7 @@ _READ: dict[str, tuple[str, Callable[[str], Any]]] = {
     "CHAT_PORT": ("port", int),
     "CHAT_DATA_DIR": ("data_dir", Path),
     "CHAT_ALLOWED_HOSTS": ("allowed_hosts", _names),
+    "CHAT_PROXY": ("proxy", str),
     "CHAT_SECURE_COOKIE": ("secure_cookie", _yes),
     "CHAT_DEADLINE_S": ("deadline_s", float),
 }

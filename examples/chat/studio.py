@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Self
 
-from examples.chat.conversations import Conversations
 from examples.chat.gallery import Gallery, Picture
 from examples.chat.tabs import Step, Tabs
 from imagegen_client import (
@@ -26,6 +27,9 @@ ONCE = Retry(attempts=1)
 """A user who is told at once may do something else meanwhile."""
 UNTIL_ITS_DEADLINE = Retry(attempts=10_000, most_s=10.0)
 """Of a picture that was asked for before we were started: it may be drawn this moment."""
+WRITE_AGAIN_S = 1.0
+LOOK_S, LOOK_AGAIN_S = 300.0, 1.0
+"""For a service to come that knows what was drawn: a model takes minutes to load."""
 FETCH_S = 60.0
 """For a picture that was drawn while we were away, and its deadline passed."""
 
@@ -33,12 +37,9 @@ FETCH_S = 60.0
 class Studio:
     """Sees each picture through, in a task of its own."""
 
-    def __init__(
-        self, client: ImageClient, gallery: Gallery, conversations: Conversations, tabs: Tabs
-    ) -> None:
+    def __init__(self, client: ImageClient, gallery: Gallery, tabs: Tabs) -> None:
         self._client = client
         self._gallery = gallery
-        self._conversations = conversations
         self._tabs = tabs
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._called_off: set[str] = set()
@@ -72,7 +73,7 @@ class Studio:
             return False
         self._called_off.add(id_)
         task.cancel()
-        self._tell(self._gallery.named(id_))
+        self._tabs.wake(self._gallery.named(id_).user)
         return True
 
     def _begin(self, picture: Picture, *, again: bool) -> None:
@@ -80,21 +81,28 @@ class Studio:
         self._tasks[picture.id] = task
 
     async def _see_through(self, picture: Picture, *, again: bool) -> None:
-        """Have it end in the gallery: the one place where errors become what is told."""
+        """Have it end in the gallery."""
         try:
-            self._gallery.keep(picture.id, await self._drawn(picture, again=again))
-        except Cancelled:
-            self._gallery.cancel(picture.id)
-        except ImageError as error:
-            self._gallery.fail(picture.id, error.code, _told(error))
-        except Exception:
-            log.exception("A defect of the chat ended picture %s.", picture.id)
-            self._gallery.fail(picture.id, "internal", "")
+            await _insist(await self._end(picture, again=again))
         finally:
             self._tasks.pop(picture.id, None)
             self._called_off.discard(picture.id)
             self._tabs.forget(picture.id)
-        self._tell(picture)
+        self._tabs.wake(picture.user)
+
+    async def _end(self, picture: Picture, *, again: bool) -> Callable[[], object]:
+        """Return what writes down how it ended: the one place where errors become what is told."""
+        gallery, id_ = self._gallery, picture.id
+        try:
+            image = await self._drawn(picture, again=again)
+        except Cancelled:
+            return lambda: gallery.cancel(id_)
+        except ImageError as error:
+            return partial(gallery.fail, id_, error.code, _told(error))
+        except Exception:
+            log.exception("A defect of the chat ended picture %s.", id_)
+            return lambda: gallery.fail(id_, "internal", "")
+        return lambda: gallery.keep(id_, image)
 
     async def _drawn(self, picture: Picture, *, again: bool) -> GeneratedImage:
         """Ask for it, and wait. Leaving the block while it runs calls it off at the service."""
@@ -123,21 +131,48 @@ class Studio:
 
     async def _check_drawn(self, id_: str) -> None:
         """Raise where a picture whose deadline passed while we were away was not drawn."""
-        try:
-            status = await self._client.status(id_)
-        except (NotFound, Unavailable):
-            status = None
-        if status is None or status.status != "succeeded":
+        drawn = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                drawn = await self._was_drawn(id_)
+        if not drawn:
             raise ImageError("Its deadline passed.", code="deadline_exceeded")
 
+    async def _was_drawn(self, id_: str) -> bool:
+        """Ask once somebody is there to say: broker and service may start just as we do.
+
+        Who does not know a job is silent, and so is a service that is away.
+        """
+        while True:
+            try:
+                await self._client.jobs(limit=1)
+                return (await self._client.status(id_)).status == "succeeded"
+            except NotFound:
+                return False
+            except Unavailable:
+                log.warning("Nobody is there to say whether picture %s was drawn.", id_)
+                await asyncio.sleep(LOOK_AGAIN_S)
+
     def _follow(self, picture: Picture, step: Step) -> None:
-        if self._gallery.begin(picture.id):
-            self._tell(picture)
+        # That it is being drawn is news of the moment: the next step tries again.
+        with contextlib.suppress(sqlite3.Error):
+            self._gallery.begin(picture.id)
         self._tabs.tell(picture.user, step)
 
-    def _tell(self, picture: Picture) -> None:
-        self._conversations.change(picture.id)
-        self._tabs.wake(picture.user)
+
+async def _insist(write: Callable[[], object]) -> None:
+    """Write, however long it takes: a file that is locked, or a disk that is full, is so for a time.
+
+    A chat that ends meanwhile asks again when it starts, and is answered from the service's store.
+    """
+    while True:
+        try:
+            write()
+        except sqlite3.Error as error:
+            log.warning("A picture waits to be written down: %s", error)
+            await asyncio.sleep(WRITE_AGAIN_S)
+        else:
+            return
 
 
 def _told(error: ImageError) -> str:

@@ -1,6 +1,8 @@
 """The web: every address of the chat, each a few lines."""
 
 import contextlib
+import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,8 +15,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from examples.chat.accounts import Accounts, User
+from examples.chat.accounts import Accounts, User, is_name
 from examples.chat.answers import Answers
 from examples.chat.conversations import Conversations, Message
 from examples.chat.gallery import Gallery
@@ -27,6 +30,8 @@ from examples.chat.stream import Stream
 from examples.chat.studio import Studio
 from examples.chat.tabs import Tabs
 from examples.chat.throttle import Throttle
+
+log = logging.getLogger(__name__)
 
 _PAGE = Path(__file__).with_name("page")
 _FILES = {
@@ -58,12 +63,15 @@ class Web:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._stream = Stream(parts.conversations, parts.tabs, self._shown)
-        self._wrong_passwords = Throttle(tries=5, within_s=300)
+        # The same name from elsewhere has tries left: nobody locks another out by guessing.
+        self._here = Throttle(tries=5, within_s=300)
+        self._by_name = Throttle(tries=50, within_s=300)
+        self._by_address = Throttle(tries=100, within_s=300)
         self._new_accounts = Throttle(tries=60, within_s=600)
 
-    def application(self) -> Starlette:
+    def application(self) -> ASGIApp:
         """Return them all as an application, which has the studio open while it runs."""
-        return Starlette(
+        application = Starlette(
             routes=[
                 Route("/", self._page),
                 Route("/page/{name}", self._file),
@@ -80,16 +88,17 @@ class Web:
                 Route("/api/pictures/{id}/cancel", self._cancel, methods=["POST"]),
             ],
             middleware=[
-                Middleware(Guarded),
                 Middleware(
                     TrustedHostMiddleware,
                     allowed_hosts=list(self._parts.settings.allowed_hosts),
                     www_redirect=False,
                 ),
             ],
-            exception_handlers={Refusal: _refused},
+            exception_handlers={Refusal: _refused, sqlite3.OperationalError: _not_written},
             lifespan=self._lifespan,
         )
+        # Around it all: what Starlette answers to a defect goes past its own middleware.
+        return Guarded(application)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -116,36 +125,41 @@ class Web:
     async def _sign_up(self, request: Request) -> Response:
         check_token(request, self._parts.sessions)
         name, password = await texts(request, "name", "password")
-        where = request.client.host if request.client else ""
-        self._check_pace(self._new_accounts, where)
-        self._new_accounts.count(where, time.monotonic())
-        return self._begin(await self._parts.accounts.sign_up(name, password))
+        _pace((self._new_accounts, _address(request)))
+        return self._begin(request, await self._parts.accounts.sign_up(name, password))
 
     async def _sign_in(self, request: Request) -> Response:
         check_token(request, self._parts.sessions)
         name, password = await texts(request, "name", "password")
-        self._check_pace(self._wrong_passwords, name.lower())
-        # Counted before it is known: a hundred tries at once are a hundred tries.
-        self._wrong_passwords.count(name.lower(), time.monotonic())
-        user = await self._parts.accounts.sign_in(name, password)
+        # A name that nobody can have is not remembered either, however long it is.
+        user = await self._known_by(request, name, password) if is_name(name) else None
         if user is None:
             raise Refusal(401, "Name and password do not go together.")
-        self._wrong_passwords.forget(name.lower())
-        return self._begin(user)
+        return self._begin(request, user)
+
+    async def _known_by(self, request: Request, name: str, password: str) -> User | None:
+        name, where = name.lower(), _address(request)
+        here = f"{name} {where}"
+        _pace((self._here, here), (self._by_name, name), (self._by_address, where))
+        user = await self._parts.accounts.sign_in(name, password)
+        if user is not None:
+            self._here.forget(here)
+        return user
 
     async def _sign_out(self, request: Request) -> Response:
-        check_token(request, self._parts.sessions)
-        user = signed_in(request, self._parts.sessions)
-        self._parts.sessions.end(cookie_of(request))
-        self._parts.tabs.wake(user.id)
+        self._author(request)
+        self._end(request)
         return self._known(None, new_cookie(), new=True)
 
-    def _check_pace(self, throttle: Throttle, name: str) -> None:
-        wait_s = throttle.wait_s(name, time.monotonic())
-        if wait_s:
-            raise Refusal(429, f"Too many tries. Wait {wait_s} seconds.", retry_after_s=wait_s)
+    def _end(self, request: Request) -> None:
+        """End the session that a request came with, if any, and its streams."""
+        user = self._parts.sessions.user(cookie_of(request))
+        if user is not None:
+            self._parts.sessions.end(cookie_of(request))
+            self._parts.tabs.wake(user.id)
 
-    def _begin(self, user: User) -> Response:
+    def _begin(self, request: Request, user: User) -> Response:
+        self._end(request)
         return self._known(user, self._parts.sessions.begin(user), new=True)
 
     def _known(self, user: User | None, cookie: str, *, new: bool) -> Response:
@@ -234,13 +248,33 @@ class Web:
         return signed_in(request, self._parts.sessions)
 
 
+def _address(request: Request) -> str:
+    """Return the address that a request came from."""
+    return request.client.host if request.client else ""
+
+
+def _pace(*tries: tuple[Throttle, str]) -> None:
+    """Count a try. Raises Refusal, and counts nothing, where one of the throttles is shut.
+
+    Counted before it is known whether it goes well: a hundred tries at once are a hundred tries.
+    """
+    now = time.monotonic()
+    wait_s = max(throttle.wait_s(name, now) for throttle, name in tries)
+    if wait_s:
+        raise Refusal(429, f"Too many tries. Wait {wait_s} seconds.", retry_after_s=wait_s)
+    for throttle, name in tries:
+        throttle.count(name, now)
+
+
 def _done() -> Response:
     """What came of it is told to all pages of the user alike, by their streams."""
     return JSONResponse({}, status_code=202)
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) > _LATEST:
+    # Python refuses to read numbers of thousands of digits, by an error.
+    plain = text.isascii() and text.isdecimal() and len(text) <= len(str(_LATEST))
+    if not plain or int(text) > _LATEST:
         raise Refusal(400, "That is no number of a message.")
     return int(text)
 
@@ -250,3 +284,9 @@ async def _refused(_: Request, refusal: Exception) -> Response:
     wait = refusal.retry_after_s
     headers = None if wait is None else {"retry-after": str(int(wait))}
     return JSONResponse({"error": refusal.sentence}, refusal.status, headers)
+
+
+async def _not_written(_: Request, error: Exception) -> Response:
+    log.error("The file cannot be used: %s", error)
+    words = "The chat cannot write anything down at the moment. Try again in a minute."
+    return JSONResponse({"error": words}, 503, {"retry-after": "60"})

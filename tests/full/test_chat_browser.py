@@ -170,6 +170,19 @@ def test_a_picture_is_retried_edited_and_cancelled(page):
     assert page.complaints() == []
 
 
+def test_a_picture_has_its_room_before_its_bytes_are_there(page):
+    """What stands below does not move when they come: a click hits what was aimed at."""
+    sides = page.run("""import("/page/cards.js").then(({ card }) => {
+      const picture = { id: "none", state: "drawn", prompt: "a fox", width: 256, height: 128,
+        seed: 1, seconds: 1, trouble: null };
+      const item = card({ id: 1, author: "chat", text: "", picture }, {});
+      document.getElementById("messages").append(item);
+      const { width, height } = item.querySelector("img").getBoundingClientRect();
+      return [width, height];
+    })""")
+    assert sides == [256, 128]
+
+
 def test_a_reload_a_restart_and_a_second_tab_find_the_running_job(
     browser, chat, page, proxy, gate, tmp_path
 ):

@@ -34,11 +34,17 @@ const acts = {
     edited = picture;
     at("editing-what").textContent = "Change the prompt and send it again.";
     at("editing").hidden = false;
-    at("text").value = picture.prompt;
+    at("text").value = inWords(picture);
     at("text").focus();
     at("text").select();
   },
 };
+
+// Where the service would not have it, size and seed are told too: they may be what is at fault.
+function inWords({ prompt, trouble, width, height, seed }) {
+  if (trouble === null || trouble.again) return prompt;
+  return [prompt, width && `${width}x${height}`, seed !== null && `seed ${seed}`].filter(Boolean).join(", ");
+}
 
 function leaveEdit() {
   edited = null;
@@ -61,8 +67,6 @@ function show(message) {
   messages.set(message.id, message);
   if (known) keepFocus(at(made.id), made);
   else insert(message.id, made);
-  const image = made.querySelector("img");
-  if (follow && image) image.addEventListener("load", toEnd, { once: true });
   if (follow) toEnd();
 }
 
@@ -116,7 +120,7 @@ function listen() {
   // In another tab somebody else may have signed in meanwhile: this conversation is not theirs.
   news.addEventListener("who", (event) => {
     if (JSON.parse(event.data).user === at("name").textContent) alarm("");
-    else begin();
+    else trying(begin);
   });
   news.addEventListener("error", lost);
 }
@@ -127,8 +131,12 @@ async function lost() {
     return;
   }
   const user = await me().catch(() => undefined);
-  if (user === null) await begin();
-  else setTimeout(listen, 3000);
+  if (user === null) {
+    await trying(begin);
+    return;
+  }
+  alarm("No news comes at the moment. If many pages of the chat are open, close some.");
+  setTimeout(listen, 3000);
 }
 
 // ------------------------------------------------------------------ signing in and out

@@ -47,6 +47,7 @@ _NAMED = re.compile(
     rf"{_COURTESY}{_NUMBER}[张幅](?P<subject>[^,.:]+?)的?(?P<noun>{_NOUN})(?P<rest>[,.:].*)?$",
     re.DOTALL | re.IGNORECASE,
 )
+_ANNOUNCED = re.compile(r":\s*(?!怎么|如何|为什么|多久|多少)")
 _NOT_SO = re.compile(r"列表|表格|镜像|密码|数据库|代码|[这那哪](?:一)?[张幅]|什么")
 
 
@@ -74,7 +75,8 @@ def _pictured(sentence: str) -> Asked | None:
     found = _MADE.match(sentence)
     if found is None or _NOT_SO.search(found["subject"]):
         return None
-    if not (found["measure"] or found["joint"]):
+    announced = not found["subject"] and _ANNOUNCED.match(found["rest"] or "")
+    if not (found["measure"] or found["joint"] or announced):
         return None
     return _phrased(found, _number(found["count"]))
 

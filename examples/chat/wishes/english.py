@@ -11,8 +11,10 @@ from examples.chat.wishes.asked import Asked, anchored, one_of, phrase
 _NOUNS = one_of(
     "pictures? images? imgs? pics? photos? photographs? drawings? paintings? illustrations?"
     " sketch(?:es)? portraits? artworks? watercolou?rs? posters? logos? icons? wallpapers?"
-    " cartoons? comics? doodles? stickers? avatars? banners? renderings? caricatures? murals?"
+    " cartoons? comics? doodles? stickers? avatars? banners? renderings? renders? caricatures? murals?"
+    " memes?"
 )
+_FOR_USE = one_of("posters? logos? icons? wallpapers? stickers? avatars? banners?")
 _NEUTRAL = one_of("pictures? images? imgs? pics?")
 _DETERMINER = r"(?:(?:an?|another|one more|some|the|my|our|his|her|your|this|that)\s+)?"
 _COUNTS = {"one": 1, "two": 2, "three": 3, "four": 4, "a couple of": 2}
@@ -36,14 +38,16 @@ _SUBJECT = rf"\s*(?:(?P<link>{_LINK}|[:,-])\s*(?P<subject>\S.*))"
 _PURPOSE = r"(?:\s+(?P<subject>(?:for|in|at|as|on)\b.*))?"
 
 _HELLO = (
-    r"(?:(?:hi|hello|hey|good (?:morning|evening|afternoon|day)|ok(?:ay)?|now|next|then|so|and|also"
+    r"(?:(?:hi|hello|hey(?: there)?|good (?:morning|evening|afternoon|day)|ok(?:ay)?|now|next|then|so|and|also"
     r"|well|great|cool|thanks|yes|sure|alright|please|pls|plz|kindly|just|maybe|again|first"
     r"|finally|oh|this time|today|if you can|do|go ahead and|try to)\b[\s,!:.-]*+){0,6}"
 )
 _SOFTLY = r"(?:(?:please|pls|maybe|perhaps|kindly|possibly|also|just|now|quickly|then)\s+){0,3}"
 _YOU = r"(?:you|u|ya)"
 _ORDER = (
-    rf"(?:(?:can|could|would|will|won't) {_YOU}\s+{_SOFTLY}"
+    rf"(?:(?:can|could|would|will|won't) {_YOU}\s+(?:be able to\s+)?{_SOFTLY}"
+    rf"|(?:is it possible|would it be possible) (?:for {_YOU} )?to\s+{_SOFTLY}"
+    rf"|let(?:'s| us)\s+{_SOFTLY}"
     rf"|(?:i|we)(?: want| need|'d like|'d love| would (?:like|love)) {_YOU} to\s+{_SOFTLY})?"
 )
 _MIND = rf"would {_YOU} mind\s+"
@@ -66,11 +70,14 @@ _WANT = (
 _NO_OBJECT = anchored(
     r"(?:up|on|upon|out|from|into?|to|near|nearer|nigh|closer|back|away|and|or|but|is|was|are|as"
     r"|for|like|well|better|by|off|no|nothing|none|not|never|how|why|when|if|anything|everything"
-    r"|lots|straws|breath|blood|inspiration|criticism|fire|attention|comparisons?|parallels?"
-    r"|distinctions?|water from|conclusions?|inferences?)\b",
-    r"(?:your|my|our|their|his|her|some|any|the|a|an|its) (?:\w+ )?(?:own|attention|conclusions?"
-    r"|inferences?|strength|inspiration|breath|sword|salary|pension|blank|distinction|comparison"
-    r"|parallel|analogy|short straw|lottery|winner|card)\b",
+    r"|lots|straws|breath|inspiration|criticism|attention|comparisons?|parallels?"
+    r"|distinctions?|(?:water|money|blood|fire) from|conclusions?|inferences?)\b",
+    r"(?:dries|drying|peels?|peeling)\b",
+    r"(?:your|my|our|their|his|her|some|any|the|a|an|its) (?:\w+ )?(?:own conclusions?|attention"
+    r"|conclusions?|inferences?|strength|inspiration|breath|salary|pension|distinction|comparison"
+    r"|parallel|analogy|short straw|lottery|winner)\b",
+    r"(?:your|his|her|their) (?:sword|gun|weapon)s?\W*$",
+    r"(?:a|the|your|another|any) (?:blank|card)(?: from\b.*)?\W*$",
     r"(?:a|the) (?:clear |sharp |fine )?line(?: (?:under|between|at|somewhere|beneath)\b|\W*$)",
     r"the (?:curtains?|blinds?|shades?|drapes|shutters)(?! of)\b",
     r"(?:a|the) (?:\w+ )?(?:crowd|bath|audience)\W*$",
@@ -80,9 +87,10 @@ _NO_OBJECT = anchored(
     r"|garage|house)(?: \w+)?\W*$",
     r"(?:a|the) (?:\w+ )?picture of (?:how|why|the (?:situation|future|market|economy))\b",
     r"(?:it|this|that|them|one|these|those)\W*$",
+    r"(?:this|that|these|those) (?:with|by|using)\b",
 )
 _TECHNICAL = re.compile(
-    r"\b(?:in|with|using|by) (?:css|html|react|python|svg|javascript|js|latex|pytorch|rust|java"
+    r"\b(?:in|with|using|by) (?:css|html|docker|react|python|svg|javascript|js|latex|pytorch|rust|java"
     r"|c\+\+|numpy|opencv|imagemagick|excel|sql|words|matplotlib)\b",
     re.IGNORECASE,
 )
@@ -108,6 +116,9 @@ _MADE_BARE = phrase(
     r"(?P<subject>(?!of\b)\w+\s.*)",
 )  # fmt: skip
 _WANTED = phrase(_HELLO, _WANT, _PHRASE, _SUBJECT)
+_WANTED_FOR = phrase(
+    _HELLO, _WANT, _PHRASE.replace(_NOUNS, _FOR_USE), r"\s+(?P<subject>for\b.*)"
+)
 _NAMED = phrase(
     _HELLO, r"(?P<article>(?:an?|another|one more)\s+)?", _COUNT, _BARE_KIND, _PICTURE, _SUBJECT
 )
@@ -143,7 +154,7 @@ def _ordered(sentence: str) -> Asked | None:
 
 def _pictured(sentence: str) -> Asked | None:
     """Create, make, show, I want: a picture has to be named, and what of."""
-    for pattern in (_MADE, _WANTED, _MADE_FOR):
+    for pattern in (_MADE, _WANTED, _MADE_FOR, _WANTED_FOR):
         if found := pattern.match(sentence):
             return _phrased(found)
     bare = _MADE_BARE.match(sentence)

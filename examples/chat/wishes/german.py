@@ -43,7 +43,7 @@ _WEAK = (
     r"|machen sie|machst du|zeige?|zeigen sie|gib|geben sie|entwirf|entwerfe|entwerfen sie|kreiere?"
     r"|gestalte?|gestalten sie|produziere?|mal|male|zeichne|skizziere)"
 )
-_MODAL = r"(?:kannst|könntest|würdest|magst|willst|können|könnten|würden)\s+(?:du|sie|ihr)"
+_MODAL = r"(?:lass(?:t)? uns|(?:kannst|könntest|würdest|magst|willst|können|könnten|würden)\s+(?:du|sie|ihr))"
 _DRAW_END = r"(?:zeichnen|malen|skizzieren|illustrieren)"
 _MAKE_END = (
     r"(?:erstellen|erzeugen|generieren|machen|zeigen|geben|entwerfen|gestalten|kreieren"
@@ -61,7 +61,7 @@ _WANT = (
 _HAVE = r"(?:(?:kann|könnte|dürfte|darf|können|könnten) (?:ich|wir)|lass(?:t)? (?:mich|uns))"
 _HAVE_END = r"(?:haben|bekommen|kriegen|sehen)"
 _THING = (
-    r"(?:ein(?:e[nmrs]?)?|d(?:en|ie|as|em)|zwei|drei|vier|fünf|sechs|mehrere|mein\w*|unser\w*"
+    r"(?:ein(?:e[nmrs]?)?|'?ne[nmr]?|d(?:en|ie|as|em)|zwei|drei|vier|fünf|sechs|mehrere|mein\w*|unser\w*"
     r"|dies\w*|etwas|\d+)\s"
 )
 _NAME = r"(?-i:[A-ZÄÖÜ][a-zäöüß])"
@@ -73,6 +73,7 @@ _NO_OBJECT = anchored(
     r"|strategie|lösung|gliederung|rede|anleihen?)\b",
     r"(?:es|das|ihn|sie|eins|einen|eine)\W*$",
     r".* (?:nicht|gegen|ab|weiter)\W*$",
+    r"hand aufs herz\b",
 )
 _NO_SUBJECT = anchored(r"der (?:lage|situation)\b", r"davon\b")
 _FINITE = re.compile(
