@@ -121,6 +121,7 @@ def test_a_retry_waits_longer_each_time_and_ends():
     failed = error_from_reply({"error": {"code": "internal", "retryable": True}})
     assert [retry.wait_s(failed, attempt, 1.0) for attempt in range(1, 6)] == [2, 4, 6, 6, None]
     assert retry.wait_s(failed, 1, 0.0) == 0.0
+    assert Retry(attempts=10_000, most_s=6.0).wait_s(failed, 2000, 1.0) == 6.0
     busy = Busy("Full.")
     assert retry.wait_s(busy, 1, 0.0) == busy.retry_after_s
     assert retry.wait_s(busy, 1, 0.5) == busy.retry_after_s + 1.0

@@ -30,7 +30,8 @@ class Retry:
         may_help = isinstance(error, Busy | Unavailable | GenerationFailed) and error.retryable
         if not may_help or attempt >= self.attempts:
             return None
-        backoff_s = min(self.first_s * 2.0 ** (attempt - 1), self.most_s)
+        # Beyond 2^60 it is most_s anyway, and from 2^1024 on it is no float.
+        backoff_s = min(self.first_s * 2.0 ** min(attempt - 1, 60), self.most_s)
         if isinstance(error, Busy):
             return error.retry_after_s + chance * backoff_s
         return chance * backoff_s
