@@ -16,6 +16,7 @@ from training.learning import keeping
 from training.learning.chance import number
 from training.learning.codec_phase import CodecLearner
 from training.learning.course import Budget, Rhythm, learn
+from training.learning.encoder_phase import EncoderLearner
 from training.learning.export import export, megabytes
 from training.learning.flow_phase import FewStepLearner, FlowLearner
 from training.learning.settings import Settings
@@ -92,8 +93,22 @@ def _paint(one: Run) -> None:
 def _codec(one: Run) -> None:
     learner = CodecLearner(one.settings)
     one.seconds["codec"] = learn("codec", learner, one.folder, one.budget("codec"), one.rhythm)
-    if not (one.folder / "codec.json").is_file():
-        keeping.save_json(one.folder / "codec.json", learner.fidelity(2 if one.steps else 24))
+    _judge(one, "codec", learner)
+
+
+def _encoder(one: Run) -> None:
+    learner = EncoderLearner(one.settings, _finished_codec(one))
+    one.seconds["encoder"] = learn(
+        "encoder", learner, one.folder, one.budget("encoder"), one.rhythm
+    )
+    _judge(one, "encoder", learner)
+
+
+def _judge(one: Run, phase: str, learner: CodecLearner | EncoderLearner) -> None:
+    """Write down, once, how true the pictures are that come back."""
+    told = one.folder / f"{phase}.json"
+    if not told.is_file():
+        keeping.save_json(told, learner.fidelity(2 if one.steps else 48))
 
 
 def _latents(one: Run) -> None:
@@ -151,7 +166,8 @@ def _few_step(one: Run) -> None:
 def _export(one: Run) -> None:
     """Write the model with the few-step phase's averaged weights."""
     codec = _finished_codec(one)
-    codec.encoder.fold()
+    stock = keeping.load(one.folder / "encoder.checkpoint", one.settings.device)
+    EncoderLearner(one.settings, codec).restore(stock["learner"])
     tokenizer = one.tokenizer()
     shards = Shards(one.settings, one.folder, tokenizer, codec.encoder)
     learner = FewStepLearner(one.settings, shards, tokenizer, None)
@@ -171,9 +187,10 @@ def _export(one: Run) -> None:
         "seconds": {name: round(value, 1) for name, value in one.seconds.items()},
         "steps": {
             name: keeping.load(one.folder / f"{name}.checkpoint")["steps"]
-            for name in ("codec", "flow", "few-step")
+            for name in ("codec", "encoder", "flow", "few-step")
         },
         "codec_dB": keeping.load_json(one.folder / "codec.json"),
+        "stock_encoder_dB": keeping.load_json(one.folder / "encoder.json"),
         "torch": str(torch.__version__),
         "device": _device_name(one.settings.device),
     }
@@ -192,6 +209,7 @@ def _device_name(device: str) -> str:
 PHASES: dict[str, Callable[[Run], None]] = {
     "paint": _paint,
     "codec": _codec,
+    "encoder": _encoder,
     "latents": _latents,
     "flow": _flow,
     "few-step": _few_step,
