@@ -29,7 +29,7 @@ class CodecLearner:
         torch.manual_seed(settings.seed)
         self.codec = make_codec(settings.sizes).to(settings.device)
         self.codec.to(memory_format=torch.channels_last)
-        self.encoder = PatchEncoder().to(settings.device)
+        self.encoder: Any = PatchEncoder().to(settings.device)
         self.encoder.to(memory_format=torch.channels_last)
         self._parameters = [*self.encoder.parameters(), *self.codec.decoder.parameters()]
         self._optimizer = torch.optim.AdamW(
