@@ -29,8 +29,8 @@ class CodecLearner:
         torch.manual_seed(settings.seed)
         self.codec = make_codec(settings.sizes).to(settings.device)
         self.codec.to(memory_format=torch.channels_last)
-        self.encoder: Any = PatchEncoder().to(settings.device)
-        self.encoder.to(memory_format=torch.channels_last)
+        self.encoder = PatchEncoder().to(settings.device)
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._parameters = [*self.encoder.parameters(), *self.codec.decoder.parameters()]
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=settings.codec.rate, betas=(0.9, 0.95), weight_decay=1e-4
