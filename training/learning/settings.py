@@ -109,7 +109,7 @@ class Settings:
     sheet_s: float = 900.0
 
 
-CPU = Settings("cpu", SMALL)
+CPU = Settings("cpu", SMALL, flow=FlowSettings(tokens=3072, teacher_steps=2))
 """For hours on a few cores: cheap canvases first, latents painted once and kept on disk."""
 CUDA = Settings(
     "cuda",
