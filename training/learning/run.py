@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from training.captions import caption
 from training.learning import keeping
 from training.learning.chance import number
 from training.learning.codec_phase import CodecLearner
-from training.learning.course import Budget, Rhythm, learn
+from training.learning.course import Budget, Learner, Rhythm, clock_of, learn
 from training.learning.encoder_phase import EncoderLearner
 from training.learning.export import export, megabytes
 from training.learning.flow_phase import FewStepLearner, FlowLearner
@@ -48,6 +47,11 @@ class Run:
         share = dict(self.settings.shares)[phase]
         return Budget(self.steps, self.minutes * 60 * share)
 
+    def learn(self, phase: str, learner: Learner) -> float:
+        """Run a phase of learning to its end. Returns its seconds."""
+        clock = clock_of(self.settings.device)
+        return learn(phase, learner, self.folder, self.budget(phase), self.rhythm, clock)
+
     @property
     def rhythm(self) -> Rhythm:
         return Rhythm(self.settings.checkpoint_s, self.settings.sheet_s)
@@ -61,9 +65,10 @@ def run(one: Run) -> Path:
     """Run all phases, or what is left of them. Returns the folder of the model."""
     _settle(one)
     for name, phase in PHASES.items():
-        started = time.monotonic()
+        clock = clock_of(one.settings.device)
+        began = clock()
         phase(one)
-        one.seconds.setdefault(name, round(time.monotonic() - started, 1))
+        one.seconds.setdefault(name, round(clock() - began, 1))
     return one.folder / MODEL
 
 
@@ -92,15 +97,13 @@ def _paint(one: Run) -> None:
 
 def _codec(one: Run) -> None:
     learner = CodecLearner(one.settings)
-    one.seconds["codec"] = learn("codec", learner, one.folder, one.budget("codec"), one.rhythm)
+    one.seconds["codec"] = one.learn("codec", learner)
     _judge(one, "codec", learner)
 
 
 def _encoder(one: Run) -> None:
     learner = EncoderLearner(one.settings, _finished_codec(one))
-    one.seconds["encoder"] = learn(
-        "encoder", learner, one.folder, one.budget("encoder"), one.rhythm
-    )
+    one.seconds["encoder"] = one.learn("encoder", learner)
     _judge(one, "encoder", learner)
 
 
@@ -116,9 +119,10 @@ def _latents(one: Run) -> None:
     told = one.folder / "latents.json"
     if told.is_file() or one.settings.shards.fresh_every:
         return
-    started, budget, made = time.monotonic(), one.budget("latents"), 0
+    clock, budget, made = clock_of(one.settings.device), one.budget("latents"), 0
+    began = clock()
     for made in _shards(one).fill():
-        if budget.part(made, time.monotonic() - started) >= 1:
+        if budget.part(made, clock() - began) >= 1:
             break
         if made % 10 == 0:
             print(f"latents   {made} shards", flush=True)
@@ -148,7 +152,7 @@ def _flow(one: Run) -> None:
     shards = Shards(one.settings, one.folder, one.tokenizer(), codec.encoder.eval())
     learner = FlowLearner(one.settings, shards, one.tokenizer(), _ready(one))
     learner.decoder = codec.codec.decoder
-    one.seconds["flow"] = learn("flow", learner, one.folder, one.budget("flow"), one.rhythm)
+    one.seconds["flow"] = one.learn("flow", learner)
 
 
 def _few_step(one: Run) -> None:
@@ -158,9 +162,7 @@ def _few_step(one: Run) -> None:
     learner.decoder = codec.codec.decoder
     flow = keeping.load(one.folder / "flow.checkpoint", one.settings.device)
     learner.begin_from(flow["learner"])
-    one.seconds["few-step"] = learn(
-        "few-step", learner, one.folder, one.budget("few-step"), one.rhythm
-    )
+    one.seconds["few-step"] = one.learn("few-step", learner)
 
 
 def _export(one: Run) -> None:
