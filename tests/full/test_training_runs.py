@@ -6,7 +6,7 @@ import pytest
 
 from tests.training_runs import STEPS, finish, one_thread, start
 
-_PARTS = ("codec", "flow", "few-step")
+_PARTS = ("codec", "encoder", "flow", "few-step")
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +103,13 @@ def test_the_forward_for_batches_equals_the_stock_one(length):
     """To 1e-5, for captions of unlike lengths and a picture whose tokens need filler."""
     import torch
 
-    from training.model.sizes import TINY
+    from training.model.sizes import LATENTS, TINY
     from training.model.transformer import make_transformer, velocity
 
     torch.manual_seed(1)
     model = make_transformer(TINY).eval()
     counts = (length - 31, length - 5, length)
-    latents, time = torch.randn(3, 16, 6, 10), torch.tensor([0.1, 0.5, 0.9])
+    latents, time = torch.randn(3, LATENTS, 6, 10), torch.tensor([0.1, 0.5, 0.9])
     text = torch.randn(3, length, TINY.text_width)
     known = torch.arange(length) < torch.tensor(counts)[:, None]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The codec's phase: freshly painted crops, there and back."""
+"""The codec's phase: decoder and patch encoder learn from freshly painted crops."""
 
 import math
 import random
@@ -12,7 +12,7 @@ from training.learning.chance import number
 from training.learning.settings import Settings
 from training.learning.shards import noise_like
 from training.learning.sheets import save_picture, sheet
-from training.model.codec import Normalised, decibels, loss_of, make_codec
+from training.model.codec import PatchEncoder, decibels, loss_of, make_codec
 from training.painter.paint import paint
 from training.scenes import draw_scene
 
@@ -29,14 +29,15 @@ class CodecLearner:
         torch.manual_seed(settings.seed)
         self.codec = make_codec(settings.sizes).to(settings.device)
         self.codec.to(memory_format=torch.channels_last)
-        self.encoder = Normalised(self.codec.encoder).to(settings.device)
+        self.encoder = PatchEncoder().to(settings.device)
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._parameters = [*self.encoder.parameters(), *self.codec.decoder.parameters()]
         self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=settings.codec.rate, betas=(0.9, 0.99), weight_decay=1e-4
+            self._parameters, lr=settings.codec.rate, betas=(0.9, 0.95), weight_decay=1e-4
         )
 
     def step(self, number: int, part: float) -> dict[str, float]:
-        wanted = self._crops(number, part)
+        wanted = crops(self._settings, "codec", number, part)
         mixed = self._settings.device != "cpu"
         with torch.autocast(self._settings.device, torch.bfloat16, enabled=mixed):
             latents = self.encoder(wanted)
@@ -47,37 +48,21 @@ class CodecLearner:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        slope = 0.5 * (1 + math.cos(math.pi * part)) * 0.97 + 0.03
         for group in self._optimizer.param_groups:
-            group["lr"] = self._settings.codec.rate * min(1.0, (number + 1) / 100) * slope
+            group["lr"] = self._settings.codec.rate * min(1.0, (number + 1) / 100) * slope(part)
         self._optimizer.step()
         return {"loss": loss.item(), "dB": decibels(drawn.detach(), wanted)}
-
-    def _crops(self, step: int, part: float) -> Tensor:
-        """Crops of scenes painted at one of several sizes, by the step's own chance."""
-        codec, seed = self._settings.codec, self._settings.seed
-        side = codec.crop if part < _LATE else codec.late_crop
-        rng = random.Random(number(seed, "codec", step))
-        size = side * rng.choice((1, 2, 2, 3))
-        scenes = [draw_scene(rng) for _ in range(max(1, codec.batch // _CROPS_OF_SCENE))]
-        pictures = paint(scenes, size, size, self._settings.device)
-        crops = []
-        for index in range(codec.batch):
-            left, top = rng.randint(0, size - side), rng.randint(0, size - side)
-            crops.append(pictures[index % len(scenes), :, top : top + side, left : left + side])
-        whole = torch.stack(crops) * 2 - 1
-        return whole.contiguous(memory_format=torch.channels_last)
 
     def state(self) -> dict[str, Any]:
         return {
             "codec": self.codec.state_dict(),
-            "norm": self.encoder.norm.state_dict(),
+            "encoder": self.encoder.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.codec.load_state_dict(state["codec"])
-        self.encoder.norm.load_state_dict(state["norm"])
+        self.encoder.load_state_dict(state["encoder"])
         self._optimizer.load_state_dict(state["optimizer"])
 
     @torch.no_grad()
@@ -85,21 +70,54 @@ class CodecLearner:
         wanted, drawn = self._shown(6, 512)
         save_picture(path, sheet(torch.cat([wanted, drawn]) / 2 + 0.5, 6))
 
-    def _shown(self, count: int, side: int) -> tuple[Tensor, Tensor]:
-        rng = random.Random(number(self._settings.seed, "shown"))
-        scenes = [draw_scene(rng, kept=True) for _ in range(count)]
-        self.encoder.eval()
-        wanted, drawn = [], []
-        for scene in scenes:
-            picture = paint([scene], side, side, self._settings.device) * 2 - 1
-            wanted.append(picture)
-            drawn.append(self.codec.decoder(self.encoder(picture)).float())
-        self.encoder.train()
-        return torch.cat(wanted), torch.cat(drawn)
-
     @torch.no_grad()
-    def fidelity(self, count: int = 24, side: int = 512) -> dict[str, float]:
+    def fidelity(self, count: int = 48, side: int = 512) -> dict[str, float]:
         """Return the mean and the worst decibels of held-out scenes, whole."""
         wanted, drawn = self._shown(count, side)
-        found = [decibels(a, b) for a, b in zip(drawn, wanted, strict=True)]
-        return {"mean": sum(found) / count, "worst": min(found)}
+        return spread_of(wanted, drawn)
+
+    def _shown(self, count: int, side: int) -> tuple[Tensor, Tensor]:
+        self.encoder.eval()
+        try:
+            return there_and_back(self._settings, self.encoder, self.codec.decoder, count, side)
+        finally:
+            self.encoder.train()
+
+
+def crops(settings: Settings, phase: str, step: int, part: float) -> Tensor:
+    """Return crops -1..1 of scenes painted at one of several sizes, by the step's own chance."""
+    codec, seed = settings.codec, settings.seed
+    side = codec.crop if part < _LATE else codec.late_crop
+    rng = random.Random(number(seed, phase, step))
+    size = side * rng.choice((1, 2, 2, 3))
+    scenes = [draw_scene(rng) for _ in range(max(1, codec.batch // _CROPS_OF_SCENE))]
+    pictures = paint(scenes, size, size, settings.device)
+    cut = []
+    for index in range(codec.batch):
+        left, top = rng.randint(0, size - side), rng.randint(0, size - side)
+        cut.append(pictures[index % len(scenes), :, top : top + side, left : left + side])
+    return (torch.stack(cut) * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def there_and_back(
+    settings: Settings, encoder: Any, decoder: Any, count: int, side: int
+) -> tuple[Tensor, Tensor]:
+    """Return held-out scenes, n x 3 x side x side, -1..1, and what becomes of them."""
+    rng = random.Random(number(settings.seed, "shown"))
+    wanted, drawn = [], []
+    for _ in range(count):
+        picture = paint([draw_scene(rng, kept=True)], side, side, settings.device) * 2 - 1
+        wanted.append(picture)
+        drawn.append(decoder(encoder(picture)).float())
+    return torch.cat(wanted), torch.cat(drawn)
+
+
+def spread_of(wanted: Tensor, drawn: Tensor) -> dict[str, float]:
+    """Return the mean and the worst decibels of pictures."""
+    found = [decibels(a, b) for a, b in zip(drawn, wanted, strict=True)]
+    return {"mean": round(sum(found) / len(found), 2), "worst": round(min(found), 2)}
+
+
+def slope(part: float) -> float:
+    """Return the part of the full rate: half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * part)) * 0.97 + 0.03

@@ -2,11 +2,27 @@
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from training.learning import keeping
+
+Clock = Callable[[], float]
+"""Tells the seconds that count towards a budget, from any beginning."""
+
+
+def clock_of(device: str) -> Clock:
+    """Return a card's wall clock, or on a CPU the seconds that its threads really had.
+
+    What runs beside then costs a run time, and nothing of what it learns.
+    """
+    if device != "cpu":
+        return time.monotonic
+    return lambda: time.process_time() / torch.get_num_threads()
 
 
 class Learner(Protocol):
@@ -48,7 +64,9 @@ class Rhythm:
     told_s: float = 15.0
 
 
-def learn(name: str, learner: Learner, folder: Path, budget: Budget, rhythm: Rhythm) -> float:
+def learn(
+    name: str, learner: Learner, folder: Path, budget: Budget, rhythm: Rhythm, clock: Clock
+) -> float:
     """Run a phase to its end, from where an earlier run of it was. Returns its seconds in all."""
     path = folder / f"{name}.checkpoint"
     kept = keeping.load(path)
@@ -56,21 +74,21 @@ def learn(name: str, learner: Learner, folder: Path, budget: Budget, rhythm: Rhy
     if kept is not None:
         steps, before = int(kept["steps"]), float(kept["seconds"])
         learner.restore(kept["learner"])
-    started = time.monotonic()
-    due = {"checkpoint": started + rhythm.checkpoint_s, "sheet": started + rhythm.sheet_s}
+    began, now = clock(), time.monotonic()
+    due = {"checkpoint": now + rhythm.checkpoint_s, "sheet": now + rhythm.sheet_s}
     bar = _Bar(name, rhythm.told_s)
-    while (part := budget.part(steps, before + time.monotonic() - started)) < 1:
+    while (part := budget.part(steps, before + clock() - began)) < 1:
         losses = learner.step(steps, part)
         steps += 1
         now = time.monotonic()
         bar.show(part, steps, losses)
         if now >= due["checkpoint"]:
-            _keep(path, learner, steps, before + now - started)
+            _keep(path, learner, steps, before + clock() - began)
             due["checkpoint"] = time.monotonic() + rhythm.checkpoint_s
         if now >= due["sheet"]:
             learner.sheet(folder / "sheets" / f"{name}-{steps:07d}.png")
             due["sheet"] = time.monotonic() + rhythm.sheet_s
-    seconds = before + time.monotonic() - started
+    seconds = before + clock() - began
     _keep(path, learner, steps, seconds)
     bar.end(steps, seconds)
     return seconds

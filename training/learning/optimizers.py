@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 _WARM_STEPS = 60
 _LOWEST = 0.03
@@ -14,6 +15,49 @@ def rate(step: int, part: float, flat: float = 0.5) -> float:
     """Return the part of the full rate: warm up, stay, then fall in a line to the phase's end."""
     falling = 1.0 if part < flat else max(_LOWEST, (1 - part) / (1 - flat))
     return min(1.0, (step + 1) / _WARM_STEPS) * falling
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum made orthogonal: steps of the size of AdamW's in every direction of a matrix.
+
+    As `torch.optim.Muon` with `match_rms_adamw`, which computes in bfloat16; a CPU that has none
+    emulates it, and half of a step's time went there. Source of the method and of the three
+    numbers: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; of
+    the size: Liu et al., "Muon is scalable for LLM training", 2025.
+    """
+
+    def __init__(self, matrices: list[nn.Parameter], lr: float) -> None:
+        super().__init__(matrices, {"lr": lr, "momentum": 0.95, "weight_decay": 0.01})
+
+    @torch.no_grad()
+    @override
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every matrix that has a gradient."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    self._move(matrix, matrix.grad, group)
+
+    def _move(self, matrix: nn.Parameter, grad: Tensor, group: dict[str, Any]) -> None:
+        kept = self.state[matrix]
+        held = kept.setdefault("held", torch.zeros_like(matrix))
+        held.lerp_(grad, 1 - group["momentum"])
+        way = orthogonal(torch.lerp(grad, held, group["momentum"]))
+        matrix.mul_(1 - group["lr"] * group["weight_decay"])
+        matrix.add_(way, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Return about the nearest matrix whose singular values are all 1 (0.7..1.2), in float32."""
+    first, second, third = 3.4445, -4.775, 2.0315
+    tall = matrix.shape[0] > matrix.shape[1]
+    found = (matrix.mT if tall else matrix).float()
+    found = found / found.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        square = found @ found.mT
+        turn = torch.addmm(square, square, square, beta=second, alpha=third)
+        found = torch.addmm(found, turn, found, beta=first)
+    return found.mT if tall else found
 
 
 class Pair:
@@ -31,9 +75,7 @@ class Pair:
         self.parameters = [*matrices, *others]
         self._rates = (matrix_rate, other_rate)
         self._both: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.Muon(
-                matrices, lr=matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-            ),
+            Muon(matrices, matrix_rate),
             torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.95), weight_decay=0.0),
         )
 

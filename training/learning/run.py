@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ from training.captions import caption
 from training.learning import keeping
 from training.learning.chance import number
 from training.learning.codec_phase import CodecLearner
-from training.learning.course import Budget, Rhythm, learn
+from training.learning.course import Budget, Learner, Rhythm, clock_of, learn
+from training.learning.encoder_phase import EncoderLearner
 from training.learning.export import export, megabytes
 from training.learning.flow_phase import FewStepLearner, FlowLearner
 from training.learning.settings import Settings
@@ -47,6 +47,11 @@ class Run:
         share = dict(self.settings.shares)[phase]
         return Budget(self.steps, self.minutes * 60 * share)
 
+    def learn(self, phase: str, learner: Learner) -> float:
+        """Run a phase of learning to its end. Returns its seconds."""
+        clock = clock_of(self.settings.device)
+        return learn(phase, learner, self.folder, self.budget(phase), self.rhythm, clock)
+
     @property
     def rhythm(self) -> Rhythm:
         return Rhythm(self.settings.checkpoint_s, self.settings.sheet_s)
@@ -60,9 +65,10 @@ def run(one: Run) -> Path:
     """Run all phases, or what is left of them. Returns the folder of the model."""
     _settle(one)
     for name, phase in PHASES.items():
-        started = time.monotonic()
+        clock = clock_of(one.settings.device)
+        began = clock()
         phase(one)
-        one.seconds.setdefault(name, round(time.monotonic() - started, 1))
+        one.seconds.setdefault(name, round(clock() - began, 1))
     return one.folder / MODEL
 
 
@@ -91,9 +97,21 @@ def _paint(one: Run) -> None:
 
 def _codec(one: Run) -> None:
     learner = CodecLearner(one.settings)
-    one.seconds["codec"] = learn("codec", learner, one.folder, one.budget("codec"), one.rhythm)
-    if not (one.folder / "codec.json").is_file():
-        keeping.save_json(one.folder / "codec.json", learner.fidelity(2 if one.steps else 24))
+    one.seconds["codec"] = one.learn("codec", learner)
+    _judge(one, "codec", learner)
+
+
+def _encoder(one: Run) -> None:
+    learner = EncoderLearner(one.settings, _finished_codec(one))
+    one.seconds["encoder"] = one.learn("encoder", learner)
+    _judge(one, "encoder", learner)
+
+
+def _judge(one: Run, phase: str, learner: CodecLearner | EncoderLearner) -> None:
+    """Write down, once, how true the pictures are that come back."""
+    told = one.folder / f"{phase}.json"
+    if not told.is_file():
+        keeping.save_json(told, learner.fidelity(2 if one.steps else 48))
 
 
 def _latents(one: Run) -> None:
@@ -101,9 +119,10 @@ def _latents(one: Run) -> None:
     told = one.folder / "latents.json"
     if told.is_file() or one.settings.shards.fresh_every:
         return
-    started, budget, made = time.monotonic(), one.budget("latents"), 0
+    clock, budget, made = clock_of(one.settings.device), one.budget("latents"), 0
+    began = clock()
     for made in _shards(one).fill():
-        if budget.part(made, time.monotonic() - started) >= 1:
+        if budget.part(made, clock() - began) >= 1:
             break
         if made % 10 == 0:
             print(f"latents   {made} shards", flush=True)
@@ -133,7 +152,7 @@ def _flow(one: Run) -> None:
     shards = Shards(one.settings, one.folder, one.tokenizer(), codec.encoder.eval())
     learner = FlowLearner(one.settings, shards, one.tokenizer(), _ready(one))
     learner.decoder = codec.codec.decoder
-    one.seconds["flow"] = learn("flow", learner, one.folder, one.budget("flow"), one.rhythm)
+    one.seconds["flow"] = one.learn("flow", learner)
 
 
 def _few_step(one: Run) -> None:
@@ -143,15 +162,14 @@ def _few_step(one: Run) -> None:
     learner.decoder = codec.codec.decoder
     flow = keeping.load(one.folder / "flow.checkpoint", one.settings.device)
     learner.begin_from(flow["learner"])
-    one.seconds["few-step"] = learn(
-        "few-step", learner, one.folder, one.budget("few-step"), one.rhythm
-    )
+    one.seconds["few-step"] = one.learn("few-step", learner)
 
 
 def _export(one: Run) -> None:
     """Write the model with the few-step phase's averaged weights."""
     codec = _finished_codec(one)
-    codec.encoder.fold()
+    stock = keeping.load(one.folder / "encoder.checkpoint", one.settings.device)
+    EncoderLearner(one.settings, codec).restore(stock["learner"])
     tokenizer = one.tokenizer()
     shards = Shards(one.settings, one.folder, tokenizer, codec.encoder)
     learner = FewStepLearner(one.settings, shards, tokenizer, None)
@@ -171,9 +189,10 @@ def _export(one: Run) -> None:
         "seconds": {name: round(value, 1) for name, value in one.seconds.items()},
         "steps": {
             name: keeping.load(one.folder / f"{name}.checkpoint")["steps"]
-            for name in ("codec", "flow", "few-step")
+            for name in ("codec", "encoder", "flow", "few-step")
         },
         "codec_dB": keeping.load_json(one.folder / "codec.json"),
+        "stock_encoder_dB": keeping.load_json(one.folder / "encoder.json"),
         "torch": str(torch.__version__),
         "device": _device_name(one.settings.device),
     }
@@ -192,6 +211,7 @@ def _device_name(device: str) -> str:
 PHASES: dict[str, Callable[[Run], None]] = {
     "paint": _paint,
     "codec": _codec,
+    "encoder": _encoder,
     "latents": _latents,
     "flow": _flow,
     "few-step": _few_step,

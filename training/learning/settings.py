@@ -28,13 +28,13 @@ class Canvas:
         return self.early + (self.late - self.early) * part
 
 
-_SEVEN = (
-    Canvas(768, 768, 0.0, 0.08),
+_LARGE = (
+    Canvas(768, 768, 0.0, 0.05),
     Canvas(1024, 1024, 0.0, 0.08),
-    Canvas(1280, 736, 0.0, 0.09),
-    Canvas(736, 1280, 0.0, 0.06),
-    Canvas(1024, 768, 0.0, 0.06),
-    Canvas(768, 1024, 0.0, 0.06),
+    Canvas(1280, 736, 0.0, 0.07),
+    Canvas(736, 1280, 0.0, 0.05),
+    Canvas(1024, 768, 0.0, 0.05),
+    Canvas(768, 1024, 0.0, 0.05),
 )
 
 
@@ -42,10 +42,10 @@ _SEVEN = (
 class CodecSettings:
     """Of the picture codec's phase."""
 
-    batch: int = 6
+    batch: int = 8
     crop: int = 128
     late_crop: int = 256
-    rate: float = 5e-4
+    rate: float = 1.5e-3
     noise: float = 0.06
     """Added to latents, so that the decoder forgives what the transformer gets wrong."""
 
@@ -90,34 +90,41 @@ class Settings:
     sizes: Sizes
     seed: int = 7
     canvases: tuple[Canvas, ...] = (
-        Canvas(256, 256, 0.8, 0.1),
-        Canvas(512, 512, 0.2, 0.47),
-        *_SEVEN,
+        Canvas(256, 256, 0.95, 0.30),
+        Canvas(512, 512, 0.05, 0.35),
+        *_LARGE,
     )
     codec: CodecSettings = field(default_factory=CodecSettings)
     flow: FlowSettings = field(default_factory=FlowSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
     shares: tuple[tuple[str, float], ...] = (
-        ("codec", 0.22),
-        ("latents", 0.10),
-        ("flow", 0.55),
-        ("few-step", 0.13),
+        ("codec", 0.14),
+        ("encoder", 0.02),
+        ("latents", 0.09),
+        ("flow", 0.60),
+        ("few-step", 0.15),
     )
     """What part of the minutes each phase has."""
     checkpoint_s: float = 120.0
     sheet_s: float = 900.0
 
 
-CPU = Settings("cpu", SMALL)
+CPU = Settings("cpu", SMALL, flow=FlowSettings(tokens=3072, teacher_steps=2))
 """For hours on a few cores: cheap canvases first, latents painted once and kept on disk."""
 CUDA = Settings(
     "cuda",
     LARGE,
-    canvases=(Canvas(256, 256, 0.3, 0.0), Canvas(512, 512, 0.7, 0.57), *_SEVEN),
-    codec=CodecSettings(batch=32, crop=256, late_crop=512, rate=8e-4),
+    canvases=(Canvas(256, 256, 0.3, 0.0), Canvas(512, 512, 0.7, 0.57), *_LARGE),
+    codec=CodecSettings(batch=32, crop=256, late_crop=512, rate=1.5e-3),
     flow=FlowSettings(tokens=131072, matrix_rate=5e-3, other_rate=2e-3),
     shards=ShardSettings(pixels=64 * 512 * 512, window=1500, fresh_every=1),
-    shares=(("codec", 0.25), ("latents", 0.0), ("flow", 0.6), ("few-step", 0.15)),
+    shares=(
+        ("codec", 0.22),
+        ("encoder", 0.03),
+        ("latents", 0.0),
+        ("flow", 0.6),
+        ("few-step", 0.15),
+    ),
     checkpoint_s=60.0,
     sheet_s=240.0,
 )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from training.model.sizes import LATENTS, Sizes
+from training.model.sizes import DOWN, LATENTS, Sizes
 
 _PAIRS = 8
 """Channels that carry colour from end to end at the start: +-RGB and two that stand still."""
@@ -127,34 +127,34 @@ def _decoder_ends(decoder: Any) -> None:
     _unpaired(decoder.conv_out, 1.32 * _SPREAD)
 
 
-class Normalised(nn.Module):
-    """The encoder with latents of mean 0 and variance 1, channel by channel, while it learns.
+class PatchEncoder(nn.Module):
+    """The encoder that the decoder learns with: cheap, and sure of the colours from the start.
 
-    The transformer's noise then hides all of them alike. `fold` writes mean and spread into the
-    encoder's last layer, so that the stock class needs no more.
+    Latents 0..2 are a patch's mean colours over their usual spread, by arithmetic; a small network
+    of 16x16 patches finds the others, normalised to mean 0 and variance 1, so that the
+    transformer's noise hides all of them alike. It is not shipped: the stock encoder learns to
+    say the same.
     """
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, width: int = 256) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.norm = nn.BatchNorm2d(LATENTS, affine=False, momentum=0.02)
+        self.strokes = nn.Conv2d(3, 32, 4, 4)
+        self.patch = nn.Conv2d(32 * (DOWN // 4) ** 2, width, 1)
+        self.around = nn.Conv2d(width, width, 3, padding=1)
+        self.within = nn.Conv2d(width, width, 1)
+        self.out = nn.Conv2d(width, LATENTS - 3, 1)
+        self.norm = nn.BatchNorm2d(LATENTS - 3, affine=False, momentum=0.02)
 
     @override
     def forward(self, pictures: Tensor) -> Tensor:
-        """Return n x 16 x h/16 x w/16 of pictures n x 3 x h x w, -1..1."""
-        latents: Tensor = self.norm(self.encoder(pictures)[:, :LATENTS])
-        return latents
-
-    @torch.no_grad()
-    def fold(self) -> None:
-        """Write the normalisation into the encoder; this module must not be used after it."""
-        last = self.encoder.conv_out
-        mean, variance = self.norm.running_mean, self.norm.running_var
-        if mean is None or variance is None:
-            raise RuntimeError("The norm keeps no running values.")
-        spread = (variance + self.norm.eps).sqrt()
-        last.weight[:LATENTS] /= spread[:, None, None, None]
-        last.bias[:LATENTS] = (last.bias[:LATENTS] - mean) / spread
+        """Return n x LATENTS x h/16 x w/16 of pictures n x 3 x h x w, -1..1."""
+        colours = functional.avg_pool2d(pictures, DOWN)
+        smooth = functional.interpolate(colours, scale_factor=DOWN, mode="bilinear")
+        seen = functional.gelu(self.strokes(pictures - smooth))
+        seen = functional.gelu(self.patch(functional.pixel_unshuffle(seen, DOWN // 4)))
+        seen = seen + functional.gelu(self.around(seen))
+        seen = seen + functional.gelu(self.within(seen))
+        return torch.cat([colours / _SPREAD, self.norm(self.out(seen))], 1)
 
 
 def loss_of(drawn: Tensor, wanted: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-LATENTS = 16
+LATENTS = 8
 """Channels of a latent."""
 DOWN = 16
 """Pixels of a latent's side: five levels."""
