@@ -10,8 +10,13 @@ help: ## this list
 setup: ## virtual environment with everything for development
 	./control.sh setup dev
 
-$(PYTHON): # what any of the commands below begins with on a fresh clone
-	./control.sh setup dev
+# What any of the commands below begins with. It looks each time, which takes a moment: the environment
+# that drew a first picture has none of the tests' packages. A Python that was given is taken as it is.
+ifeq ($(PYTHON),.venv/bin/python)
+.PHONY: $(PYTHON)
+endif
+$(PYTHON):
+	@./control.sh setup dev
 
 .PHONY: check
 check: | $(PYTHON) ## style, types, import directions, generated files; changes nothing
