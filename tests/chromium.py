@@ -13,7 +13,7 @@ import time
 from itertools import count
 
 PATIENCE_S = 90.0
-OPTIONS = (
+QUIET = (
     "--headless",
     "--no-sandbox",  # as root, in containers
     "--disable-gpu",
@@ -22,6 +22,10 @@ OPTIONS = (
     "--disable-component-update",
     "--disable-extensions",
     "--disable-sync",
+)
+"""Without a screen, and without calls of its own."""
+OPTIONS = (
+    *QUIET,
     "--renderer-process-limit=4",
     "--remote-debugging-pipe",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",

@@ -5,22 +5,15 @@ import json
 
 import pytest
 
+from tests import asking
 from tests.asking import SMALL, Caller, name, problem
-from tests.house import House
 
+house = asking.house
 TOKEN = "a-token-of-some-length"
 PROMPT = "an otter that nobody may read of"
 API = ["/jobs", "/job/x", "/job/x/result", "/job/x/image", "/job/x/events"]
 DOCUMENTS = ["/openapi.json", "/docs"]
 PROBES = ["/", "/livez", "/readyz", "/health", "/metrics"]
-
-
-@pytest.fixture(scope="module")
-def house(broker, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    house = House(broker, folder, HTTP_AMQP_URL=broker.url("imagegen-http"))
-    yield house
-    house.stop()
 
 
 @pytest.fixture

@@ -7,19 +7,11 @@ import pytest
 
 from tests import asking
 from tests.asking import SMALL, Caller, held, known, name, problem
-from tests.house import House
 from tests.impostor import fill
 
 gate = asking.gate
+house = asking.house
 WASTED = "imagegen_gpu_wasted_seconds_total"
-
-
-@pytest.fixture(scope="module")
-def house(broker, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    house = House(broker, folder, HTTP_AMQP_URL=broker.url("imagegen-http"))
-    yield house
-    house.stop()
 
 
 @pytest.fixture

@@ -64,6 +64,8 @@ class Envelope:
 
     key: str
     """The caller's, or one that nobody had."""
+    is_new: bool
+    """It is one that nobody had."""
     deadline_s: float
     body: bytes
 
@@ -94,7 +96,8 @@ async def enveloped(request: Request, limits: Limits) -> Envelope:
     key = _job_id(headers.get(IDEMPOTENCY_HEADER))
     deadline_s = _deadline_s(headers.get(DEADLINE_HEADER), limits)
     _check_media_type(headers.get("content-type", ""), headers.get("content-encoding"))
-    return Envelope(key, deadline_s, await _body(request))
+    is_new = IDEMPOTENCY_HEADER not in headers
+    return Envelope(key, is_new, deadline_s, await _body(request))
 
 
 def asked_for(

@@ -107,8 +107,8 @@ def _all_of(ends: Sequence[Drawn | BaseException]) -> list[Drawn]:
     Those that were called off because of another one are told of by that one's error.
     """
     errors = [end for end in ends if isinstance(end, BaseException)]
-    for error in sorted(errors, key=lambda error: isinstance(error, ClientGoneError)):
-        raise error
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, ClientGoneError))
     return [end for end in ends if not isinstance(end, BaseException)]
 
 

@@ -36,11 +36,17 @@ async def asked_pictures(
         message = f"{first.field}: {first.problem} ({first.suggestion})"
         raise ProblemError(Fault(ErrorCode.INVALID_REQUEST, message, wanted))
     pictures = [_picture(wanted, number) for number in range(wanted.n or 1)]
-    ids = [await _free_id(envelope.key, *named, called_off) for named in enumerate(pictures)]
+    known = _of_nothing if envelope.is_new else called_off
+    ids = [await _free_id(envelope.key, *named, known) for named in enumerate(pictures)]
     return [
         asked_for(picture, job_id, envelope.deadline_s, limits, raw=False)
         for job_id, picture in zip(ids, pictures, strict=True)
     ]
+
+
+async def _of_nothing(_: str) -> bool:
+    """Tell of a key that nobody had that nothing was called off under it: no look at the store."""
+    return False
 
 
 async def _free_id(

@@ -17,21 +17,12 @@ from pathlib import Path
 import pytest
 
 from schemas import ErrorCode
+from tests.chromium import QUIET
 
 PATIENCE_S = 60.0
 BODY = '{"prompt": "drawn for a stranger", "width": 256, "height": 256}'
 REBOUND = "evil.example"
 WRITE = ("POST", "/generate/async")
-QUIET = (
-    "--headless",
-    "--no-sandbox",  # as root, in containers
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-extensions",
-    "--disable-sync",
-)
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 """A browser has calls of its own to make; here it makes none."""
 

@@ -5,17 +5,9 @@ import json
 
 import pytest
 
-from tests.postgres import Postgres
 from tests.rpc import Requester
 
 SMALL = {"width": 256, "height": 256}
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    server = Postgres()
-    yield server
-    server.end()
 
 
 @pytest.fixture

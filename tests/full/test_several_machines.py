@@ -11,17 +11,9 @@ import aio_pika
 import pytest
 
 from tests.asking import Caller, held
-from tests.postgres import Postgres
 from tests.rpc import Requester
 
 SMALL = {"width": 256, "height": 256}
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    server = Postgres()
-    yield server
-    server.end()
 
 
 @pytest.fixture

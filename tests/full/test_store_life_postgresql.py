@@ -2,16 +2,7 @@
 
 import pytest
 
-from tests.postgres import Postgres
 from tests.test_store_life import *  # noqa: F403 - the very same tests
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    """One server for all tests."""
-    server = Postgres()
-    yield server
-    server.end()
 
 
 @pytest.fixture

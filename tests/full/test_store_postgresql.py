@@ -7,18 +7,9 @@ import pytest
 
 from consumer.job import Succeeded
 from consumer.store import Elsewhere, Finished, Store, StoreLostError, database
-from tests.postgres import Postgres
 from tests.storing import picture
 from tests.test_store import *  # noqa: F403 - the very same tests
 from tests.test_store import NEW, begin, done
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """One server for all tests; who kills it starts it again."""
-    server = Postgres()
-    yield server
-    server.end()
 
 
 @pytest.fixture

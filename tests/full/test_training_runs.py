@@ -98,6 +98,29 @@ def test_1280x720_is_cropped_evenly(finished):
     assert torch.equal(asked, larger[:, 8:-8])
 
 
+def test_our_muon_moves_as_the_stock_one():
+    """To what bfloat16, in which that one computes, leaves of a step; wide and tall matrices."""
+    import torch
+
+    from training.learning.optimizers import Muon
+
+    torch.manual_seed(1)
+    ours, theirs = [
+        [torch.nn.Parameter(torch.zeros(shape)) for shape in ((48, 96), (96, 48))]
+        for _ in range(2)
+    ]
+    one = Muon(ours, 4e-3)
+    other = torch.optim.Muon(theirs, lr=4e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        for mine, stock in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            stock.grad = mine.grad.clone()
+        one.step()
+        other.step()
+    for mine, stock in zip(ours, theirs, strict=True):
+        assert (mine - stock).norm() < 0.02 * stock.norm()
+
+
 @pytest.mark.parametrize("length", [32, 64])
 def test_the_forward_for_batches_equals_the_stock_one(length):
     """To 1e-5, for captions of unlike lengths and a picture whose tokens need filler."""

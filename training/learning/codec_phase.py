@@ -2,11 +2,13 @@
 
 import math
 import random
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from training.learning.chance import number
 from training.learning.settings import Settings
@@ -21,8 +23,29 @@ _LATE = 0.7
 _CROPS_OF_SCENE = 2
 
 
-class CodecLearner:
-    """Learns the codec; both halves of it."""
+class Judged(ABC):
+    """What is judged by held-out scenes that went there and back."""
+
+    @abstractmethod
+    def _shown(self, count: int, side: int) -> tuple[Tensor, Tensor]:
+        """Return so many scenes, n x 3 x side x side, -1..1, and what became of them."""
+
+    @torch.no_grad()
+    def sheet(self, path: Path) -> None:
+        """Write some of them, with what became of them below."""
+        wanted, drawn = self._shown(6, 512)
+        save_picture(path, sheet(torch.cat([wanted, drawn]) / 2 + 0.5, 6))
+
+    @torch.no_grad()
+    def fidelity(self, count: int, side: int = 512) -> dict[str, float]:
+        """Return the mean and the worst decibels of so many."""
+        wanted, drawn = self._shown(count, side)
+        found = [decibels(a, b) for a, b in zip(drawn, wanted, strict=True)]
+        return {"mean": round(sum(found) / count, 2), "worst": round(min(found), 2)}
+
+
+class CodecLearner(Judged):
+    """Learns the decoder, and with it the patch encoder."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -65,17 +88,7 @@ class CodecLearner:
         self.encoder.load_state_dict(state["encoder"])
         self._optimizer.load_state_dict(state["optimizer"])
 
-    @torch.no_grad()
-    def sheet(self, path: Path) -> None:
-        wanted, drawn = self._shown(6, 512)
-        save_picture(path, sheet(torch.cat([wanted, drawn]) / 2 + 0.5, 6))
-
-    @torch.no_grad()
-    def fidelity(self, count: int = 48, side: int = 512) -> dict[str, float]:
-        """Return the mean and the worst decibels of held-out scenes, whole."""
-        wanted, drawn = self._shown(count, side)
-        return spread_of(wanted, drawn)
-
+    @override
     def _shown(self, count: int, side: int) -> tuple[Tensor, Tensor]:
         self.encoder.eval()
         try:
@@ -110,12 +123,6 @@ def there_and_back(
         wanted.append(picture)
         drawn.append(decoder(encoder(picture)).float())
     return torch.cat(wanted), torch.cat(drawn)
-
-
-def spread_of(wanted: Tensor, drawn: Tensor) -> dict[str, float]:
-    """Return the mean and the worst decibels of pictures."""
-    found = [decibels(a, b) for a, b in zip(drawn, wanted, strict=True)]
-    return {"mean": round(sum(found) / len(found), 2), "worst": round(min(found), 2)}
 
 
 def slope(part: float) -> float:

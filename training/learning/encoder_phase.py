@@ -1,19 +1,18 @@
 """The stock encoder's phase: it learns to say what the patch encoder says."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
-from training.learning.codec_phase import CodecLearner, crops, slope, spread_of, there_and_back
+from training.learning.codec_phase import CodecLearner, Judged, crops, slope, there_and_back
 from training.learning.settings import Settings
-from training.learning.sheets import save_picture, sheet
 from training.model.sizes import LATENTS
 
 
-class EncoderLearner:
+class EncoderLearner(Judged):
     """Learns the encoder of the codec that is shipped; everything else stands still.
 
     No picture of the service needs it. It is there so that the codec is whole.
@@ -51,16 +50,7 @@ class EncoderLearner:
         self.encoder.load_state_dict(state["encoder"])
         self._optimizer.load_state_dict(state["optimizer"])
 
-    @torch.no_grad()
-    def sheet(self, path: Path) -> None:
-        wanted, drawn = self._shown(6, 512)
-        save_picture(path, sheet(torch.cat([wanted, drawn]) / 2 + 0.5, 6))
-
-    @torch.no_grad()
-    def fidelity(self, count: int = 48, side: int = 512) -> dict[str, float]:
-        """Return the mean and the worst decibels of held-out scenes through the stock halves."""
-        return spread_of(*self._shown(count, side))
-
+    @override
     def _shown(self, count: int, side: int) -> tuple[Tensor, Tensor]:
         decoder = self._learnt.codec.decoder
         return there_and_back(self._settings, self._means, decoder, count, side)

@@ -29,7 +29,7 @@ class Batch:
     """What one step learns from."""
 
     latents: Tensor
-    """n x 16 x h x w, float32."""
+    """n x LATENTS x h x w, float32."""
     ids: Tensor
     """n x (32 or 64), the captions' tokens."""
 

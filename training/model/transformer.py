@@ -39,7 +39,7 @@ def make_transformer(sizes: Sizes) -> Any:
 def velocity(model: Any, latents: Tensor, time: Tensor, text: Tensor, known: Tensor) -> Tensor:
     """Return what `model.forward` does, for one size and one padded length of captions.
 
-    `latents` n x 16 x h x w, `time` n (1 - sigma), `text` n x length x width with length a multiple
+    `latents` n x LATENTS x h x w, `time` n (1 - sigma), `text` n x length x width with length a multiple
     of 32, `known` n x length: what is caption and not filler; each caption must be longer than
     length - 32, as the stock forward pads no further than that. Out: x0 - noise, as `latents`.
     """
