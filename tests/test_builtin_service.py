@@ -72,7 +72,7 @@ def _colours(reply):
 async def test_a_red_circle_on_blue_is_red_on_blue(draw, seed):
     """The prompt's colours are where the prompt has them."""
     _, middle, corners = _colours(
-        await draw(prompt="a red circle on a blue background", seed=seed)
+        await draw(prompt="a big red circle on a blue background", seed=seed)
     )
     assert middle.argmax() == 0
     assert middle[0] - middle[2] > 0.25
@@ -82,7 +82,7 @@ async def test_a_red_circle_on_blue_is_red_on_blue(draw, seed):
 
 async def test_colours_may_be_the_other_way_round(draw):
     """It is the words that settle which is which."""
-    _, middle, corners = _colours(await draw(prompt="a blue circle on a red background"))
+    _, middle, corners = _colours(await draw(prompt="a big blue circle on a red background"))
     assert middle.argmax() == 2
     assert corners.argmax() == 0
 
