@@ -142,5 +142,5 @@ train-builtin: | $(PYTHON) ## train the built-in model, or go on with it: TRAINI
 	$(PYTHON) -m training $(TRAINING)
 
 .PHONY: eval-builtin
-eval-builtin: | $(PYTHON) ## what the trained model gets right on held-out captions, read from pixels; contact sheets
-	$(PYTHON) -m training.evaluation
+eval-builtin: | $(PYTHON) ## what the built-in model gets right, read from pixels; contact sheets (another: EVALUATION="--model build/training/model")
+	$(PYTHON) -m training.evaluation $(EVALUATION)

@@ -17,7 +17,7 @@ from diffusers import (
 )
 from transformers import Qwen3Config, Qwen3Model
 
-from consumer.gpu import builtin
+from bench.random_model import byte_tokenizer
 from consumer.gpu.diffusion import DiffusionPipeline
 from consumer.gpu.pipeline import LoadError
 from consumer.gpu.protocol import Load, Ready
@@ -97,7 +97,7 @@ class RealSizePipeline(DiffusionPipeline):
             ) from error
         scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT)
         self._adopt(
-            ZImagePipeline(scheduler=scheduler, tokenizer=builtin.byte_tokenizer(), **parts),
+            ZImagePipeline(scheduler=scheduler, tokenizer=byte_tokenizer(), **parts),
             "fast",
         )
         return self._ready(command, "random weights", time.monotonic() - started)

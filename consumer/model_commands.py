@@ -19,6 +19,7 @@ from consumer.cli import (
     EXIT_USAGE,
     console_of,
 )
+from consumer.gpu import builtin
 from consumer.models.cache import is_commit
 from consumer.models.classes import class_problems
 from consumer.models.pull import Pulled, Wish, pull
@@ -27,7 +28,6 @@ from consumer.models.trouble import Code, ModelTroubleError
 from consumer.models.verify import Checked, Whole, check, find_in_cache, find_in_folder
 from consumer.settings import Settings
 
-BUILTIN = "builtin"
 _EXITS: dict[Code, int] = {
     "not_found": EXIT_USAGE,
     "unsupported": EXIT_USAGE,
@@ -106,8 +106,8 @@ def _pull(settings: Settings, *, check: bool, as_json: bool) -> int:
 
 def _without_hub(settings: Settings) -> str | None:
     """Return a sentence on a model that does not come from the hub; None if it does."""
-    if settings.model == BUILTIN:
-        return "the built-in model is made at the first start."
+    if settings.model == builtin.NAME:
+        return "the built-in model comes with the service."
     if Path(settings.model).is_dir():
         return f"{settings.model} is a folder."
     if Path(settings.model).is_absolute() or settings.model.startswith("."):
@@ -160,10 +160,6 @@ def _tell_pulled(pulled: Pulled, settings: Settings, console: Console) -> None:
 
 def _verify(settings: Settings, *, as_json: bool) -> int:
     whole = _find(settings)
-    if whole is None:
-        told = "The built-in model is not made yet: the first start makes it."
-        print(json.dumps({"model": BUILTIN, "whole": True}) if as_json else told)  # noqa: T201
-        return 0
     console = console_of(stderr=False)
     found = []
     for checked in check(whole, _show):
@@ -176,14 +172,10 @@ def _verify(settings: Settings, *, as_json: bool) -> int:
     return EXIT_FAILED if broken or problems else 0
 
 
-def _find(settings: Settings) -> Whole | None:
-    """Return where the model is; None for the built-in one before its first start."""
-    if settings.model == BUILTIN:
-        # Imported here: with it come torch and diffusers, which take seconds.
-        from consumer.gpu import builtin  # noqa: PLC0415
-
-        place = settings.data_dir / "models" / f"{builtin.NAME}-{builtin.REVISION}"
-        return find_in_folder(place, builtin.REVISION) if place.is_dir() else None
+def _find(settings: Settings) -> Whole:
+    """Return where the model is."""
+    if settings.model == builtin.NAME:
+        return find_in_folder(builtin.FOLDER, builtin.REVISION)
     if _without_hub(settings) is not None:
         return find_in_folder(Path(settings.model), "local")
     return find_in_cache(settings.model, settings.model_revision)
@@ -238,8 +230,8 @@ def _verdict(settings: Settings, whole: Whole, found: list[Checked]) -> str:
 
 
 def _remedy(settings: Settings) -> str:
-    if settings.model == BUILTIN:
-        return "remove the folder; the next start makes it again"
+    if settings.model == builtin.NAME:
+        return "install the service again, or in a clone: git restore consumer/gpu/builtin"
     if Path(settings.model).is_dir():
         return "copy the folder again"
     return "imagegen model pull --check"

@@ -113,7 +113,7 @@ class Settings(BaseModel):
     """Replies above this are refused as `result_too_large`, in bytes."""
 
     data_dir: Path = Path(".imagegen")
-    """Folder for the store and the built-in model."""
+    """Folder for the store."""
     store_url: SecretStr | None = None
     """Database of jobs and results; unset: SQLite in the data folder."""
     result_ttl_s: Annotated[int, Field(ge=60, le=30 * 86_400)] = 86_400

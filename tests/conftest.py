@@ -100,31 +100,31 @@ def broker(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    """Shared by services with the built-in model, so that it is made once."""
-    return tmp_path_factory.mktemp("data")
+def random_model(tmp_path_factory):
+    """The folder of a tiny model with random weights, which draws textures quickly."""
+    from bench.random_model import write_random
+
+    return write_random(tmp_path_factory.mktemp("random") / "model")
 
 
 @pytest.fixture
-def serve(broker, tmp_path, data_dir):
+def serve(broker, tmp_path):
     """Start services; they get the scripted pipeline and a store of their own unless told."""
     broker.purge()
     started = []
 
     def start(**settings):
-        builtin = settings.pop("builtin", False)
         defaults = {
             "AMQP_URL": broker.url("imagegen-consumer"),
             "HTTP_AMQP_URL": broker.url("imagegen-http"),
             "PORT": 0,
-            "DATA_DIR": data_dir if builtin else tmp_path / "data",
+            "DATA_DIR": tmp_path / "data",
             "STORE_URL": f"sqlite:///{tmp_path / 'jobs.sqlite'}",
-            "MODEL": "builtin" if builtin else "scripted",
+            "MODEL": "scripted",
             "WORKER_NAME": "tester",
             "LOG_FORMAT": "json",
+            "PIPELINE": "tests.pipelines:Scripted",
         }
-        if not builtin:
-            defaults["PIPELINE"] = "tests.pipelines:Scripted"
         served = Served({**defaults, **settings})
         started.append(served)
         return served
@@ -192,27 +192,27 @@ def gate(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def new_pipeline(data_dir):
-    """Load a model into a pipeline of this process: the built-in one, unless another is wanted."""
+def new_pipeline(random_model):
+    """Load a model into a pipeline of this process: the random one, unless another is wanted."""
     from consumer.gpu.diffusion import DiffusionPipeline
 
     def new(wanted=None):
         made = DiffusionPipeline()
-        ready = made.load(wanted or diffusing.load(data_dir=str(data_dir)), diffusing.ignore)
+        ready = made.load(wanted or diffusing.load(str(random_model)), diffusing.ignore)
         return made, ready
 
     return new
 
 
 @pytest.fixture(scope="session")
-def built_in(new_pipeline):
+def loaded(new_pipeline):
     return new_pipeline()
 
 
 @pytest.fixture(scope="session")
-def pipeline(built_in):
-    """The built-in model, which no test changes."""
-    return built_in[0]
+def pipeline(loaded):
+    """The random model, which no test changes."""
+    return loaded[0]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from consumer.gpu.protocol import Generate, Load
 
 
-def load(model="builtin", device="cpu", data_dir="/nowhere"):
+def load(model, device="cpu", data_dir="/nowhere"):
     return Load(
         "consumer.gpu.diffusion:DiffusionPipeline", model, None, device, "auto", data_dir
     )

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,8 +20,8 @@ BUILT_IN = {"MODEL": "builtin", "PIPELINE": "consumer.gpu.diffusion:DiffusionPip
 
 
 @pytest.fixture(scope="module")
-def house(broker, data_dir, tmp_path_factory):
-    house = House(broker, tmp_path_factory.mktemp("house"), DATA_DIR=data_dir, MAX_CONCURRENT=2)
+def house(broker, tmp_path_factory):
+    house = House(broker, tmp_path_factory.mktemp("house"), MAX_CONCURRENT=2)
     yield house
     house.stop()
 
@@ -50,6 +51,52 @@ def _metadata(image):
     picture = Image.open(io.BytesIO(image))
     picture.load()
     return json.loads(picture.text["imagegen"])
+
+
+# ---------------------------------------------------------------- what is to be seen
+
+
+def _colours(reply):
+    """Return the picture's mean colours, 0..1: all, middle and corners of it."""
+    picture = Image.open(io.BytesIO(reply["image"])).convert("RGB")
+    pixels = np.asarray(picture, dtype=np.float32) / 255
+    height, width, _ = pixels.shape
+    ends = (slice(0, height // 8), slice(-(height // 8), None))
+    sides = (slice(0, width // 8), slice(-(width // 8), None))
+    corners = [pixels[rows, columns].mean((0, 1)) for rows in ends for columns in sides]
+    middle = pixels[3 * height // 8 : 5 * height // 8, 3 * width // 8 : 5 * width // 8]
+    return pixels.mean((0, 1)), middle.mean((0, 1)), np.mean(corners, 0)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_a_red_circle_on_blue_is_red_on_blue(draw, seed):
+    """The prompt's colours are where the prompt has them."""
+    _, middle, corners = _colours(
+        await draw(prompt="a big red circle on a blue background", seed=seed)
+    )
+    assert middle.argmax() == 0
+    assert middle[0] - middle[2] > 0.25
+    assert corners.argmax() == 2
+    assert corners[2] - corners[0] > 0.25
+
+
+async def test_colours_may_be_the_other_way_round(draw):
+    """It is the words that settle which is which."""
+    _, middle, corners = _colours(await draw(prompt="a big blue circle on a red background"))
+    assert middle.argmax() == 2
+    assert corners.argmax() == 0
+
+
+@pytest.mark.parametrize("land", ["the sea", "a meadow", "mountains"])
+async def test_night_is_dark_and_day_is_bright(draw, land):
+    """The hour is seen wherever it is."""
+    night, _, _ = _colours(await draw(prompt=f"{land} at night"))
+    day, _, _ = _colours(await draw(prompt=f"{land} on a sunny day"))
+    assert night.mean() < 0.35
+    assert day.mean() > night.mean() + 0.2
+
+
+# ---------------------------------------------------------------- how it is drawn
 
 
 async def test_the_default_is_drawn_with_eight_forwards(draw):
@@ -104,7 +151,7 @@ async def test_the_picture_says_how_it_was_made(draw):
     assert metadata == {
         "software": f"imagegen {VERSION}",
         "model": "builtin",
-        "revision": "random-1",
+        "revision": "scenes-1",
         "width": 256,
         "height": 256,
         "seed": 42,

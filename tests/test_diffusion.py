@@ -16,9 +16,9 @@ from tests.diffusing import command, ignore
 # ---------------------------------------------------------------- steps
 
 
-def test_nine_steps_are_eight_forwards(built_in):
+def test_nine_steps_are_eight_forwards(loaded):
     """The model card's 9 runs the transformer 8 times, counted, and tells of 8 steps."""
-    pipeline, ready = built_in
+    pipeline, ready = loaded
     told = []
     drawn = pipeline.draw(
         command(forwards=9 - ready.steps_per_forward_less),

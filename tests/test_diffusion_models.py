@@ -180,6 +180,6 @@ def test_a_gpu_that_is_not_there_is_told_with_the_remedy(new_pipeline, monkeypat
     with pytest.raises(
         LoadError, match=f"IMAGE_GEN_DEVICE={device}, but .* sees no GPU"
     ) as caught:
-        new_pipeline(load(device=device))
+        new_pipeline(load("builtin", device=device))
     assert "set IMAGE_GEN_DEVICE=cpu" in str(caught.value)
     assert caught.value.permanent

@@ -15,7 +15,7 @@ from schemas.request import MEDIA_TYPES
 METADATA = {
     "software": "imagegen 0.1.0",
     "model": "builtin",
-    "revision": "random-1",
+    "revision": "scenes-1",
     "width": 7,
     "height": 5,
     "seed": 2**53 - 1,

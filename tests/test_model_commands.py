@@ -30,10 +30,10 @@ DECOYS = {
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory):
-    """The built-in model as a repository that also holds what no pipeline of ours loads."""
-    from consumer.gpu.builtin import ensure_builtin
+    """The random model as a repository that also holds what no pipeline of ours loads."""
+    from bench.random_model import write_random
 
-    folder = ensure_builtin(tmp_path_factory.mktemp("repository"))
+    folder = write_random(tmp_path_factory.mktemp("repository") / "model")
     for name, text in DECOYS.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
@@ -589,16 +589,9 @@ def test_classes_that_are_not_installed_are_told(imagegen, repository, tmp_path)
     )
 
 
-def test_the_built_in_model_is_proved_too(imagegen, tmp_path):
-    """Before its first start there is nothing to prove; afterwards it is a folder like another."""
-    from consumer.gpu.builtin import ensure_builtin
-
-    data = tmp_path / "data"
-    assert (
-        "is not made yet" in imagegen("model", "verify", MODEL="builtin", DATA_DIR=data).stdout
-    )
-    ensure_builtin(data)
-    code, problems, last = verified(imagegen, MODEL="builtin", DATA_DIR=data)
+def test_the_built_in_model_is_proved_too(imagegen):
+    """It is a folder like another."""
+    code, problems, last = verified(imagegen, MODEL="builtin")
     assert (code, problems, last["whole"]) == (0, {}, True)
 
 

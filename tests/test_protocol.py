@@ -48,7 +48,7 @@ MESSAGES = [
     Loading("fetching"),
     Ready(
         "builtin",
-        "random-1",
+        "scenes-1",
         "ZImagePipeline",
         "cuda:0",
         "AMD Instinct MI300X",

@@ -104,9 +104,9 @@ bring_up() {
   say "$*: healthy after $((SECONDS - began)) s"
 }
 
-# Tells which files the built-in model is: made again, they would be others.
-model() {
-  "${compose[@]}" exec -T image-service sh -c 'stat -c "%i %Y" /cache/imagegen/models/*/*.json'
+# Tells which file the store is: made again, it would be another.
+store() {
+  "${compose[@]}" exec -T image-service stat -c %i /cache/imagegen/jobs.sqlite
 }
 
 # What each container of the profile may: check_guards SERVICE=USER...
@@ -151,13 +151,13 @@ check_run() {
   draw_by_http "$pictures/http.png"
   cmp "$pictures/first.png" "$pictures/http.png" || fail "HTTP gives another picture"
   local began=$SECONDS made
-  made=$(model)
+  made=$(store)
   "${compose[@]}" stop image-service
   expect "exit code after a stop" "$(fact image-service '{{.State.ExitCode}}')" 0
   say "run: stopped in $((SECONDS - began)) s"
   "${compose[@]}" down
   bring_up image-service
-  expect "the model on the volume" "$(model)" "$made"
+  expect "the store on the volume" "$(store)" "$made"
   draw "$pictures/second.png"
   cmp "$pictures/first.png" "$pictures/second.png" || fail "the same seed gave another picture"
   [[ -z ${IMAGE_CHECK_PICTURE:-} ]] || cp "$pictures/first.png" "$IMAGE_CHECK_PICTURE"

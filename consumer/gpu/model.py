@@ -1,6 +1,7 @@
 """The model: its folder, fetched where needed, and the class that draws with it."""
 
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,7 @@ def fetch(command: Load, note: Callable[[str], None]) -> tuple[Path, str]:
     Raises LoadError if it cannot be had.
     """
     if command.model == builtin.NAME:
-        note("preparing the built-in small model")
-        return builtin.ensure_builtin(Path(command.data_dir)), builtin.REVISION
+        return builtin.FOLDER, builtin.REVISION
     folder = Path(command.model)
     if folder.is_dir():
         if not (folder / "model_index.json").is_file():
@@ -50,7 +50,7 @@ def fetch(command: Load, note: Callable[[str], None]) -> tuple[Path, str]:
 def pipeline_class(folder: Path) -> tuple[str, Any]:
     """Return the class that the folder asks for. Raises LoadError if we cannot call it."""
     try:
-        name = builtin.describe(folder)
+        name = str(json.loads((folder / "model_index.json").read_text())["_class_name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LoadError(
             f"{folder}/model_index.json cannot be read: {error!r}. Fetch the model again.",

@@ -41,6 +41,7 @@ class Load:
     device: str
     memory: str
     data_dir: str
+    """Where a pipeline may keep files of its own."""
     warm: list[str] = field(default_factory=list)
     """Sizes to draw once before the readiness, as `1280x720`."""
     warm_on_cpu: bool = False

@@ -14,7 +14,7 @@ DOCS = ROOT / "docs"
 TALK = (
     "hello",
     "draw a lighthouse at dawn, 512x512, seed 7",
-    "mal mir ein Segelboot auf dem Meer, 512x512, Seed 7",
+    "draw a boat on the sea at night with a full moon, 512x512, seed 3",
 )
 LOOKS = (
     ("chat-light.png", "light", 1000, 900, False),
@@ -26,7 +26,7 @@ LOOKS = (
 @pytest.mark.timeout(600)
 def test_the_photographs_are_taken(serve, broker, tmp_path):
     """Each shows the end of one conversation, and not one colour alone."""
-    serve(builtin=True).wait_ready()
+    serve(MODEL="builtin", PIPELINE="consumer.gpu.diffusion:DiffusionPipeline").wait_ready()
     chat = Chatting(tmp_path / "chat", broker.url())
     try:
         with Chromium(tmp_path) as browser:

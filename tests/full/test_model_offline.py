@@ -13,10 +13,8 @@ from tests.rpc import Requester
 
 
 @pytest.fixture
-def hub(tmp_path):
-    from consumer.gpu.builtin import ensure_builtin
-
-    running = FakeHub(ensure_builtin(tmp_path / "repository"))
+def hub(random_model):
+    running = FakeHub(random_model)
     yield running
     running.stop()
 

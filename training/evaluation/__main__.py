@@ -3,31 +3,33 @@
 import argparse
 import json
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.evaluation.drawing import Model, by_the_painter, resident_mib
+from training.evaluation.drawing import Model, by_the_painter
 from training.evaluation.held import Question, questions
 from training.evaluation.judge import BARS, judge, totals
 from training.evaluation.readers import Readers, learn_readers
-from training.learning.flow_phase import SHOWN
 from training.learning.sheets import save_picture, sheet
 
+_SHIPPED = Path("consumer/gpu/builtin/model")
 _SIDE = 512
-_TIMED = ((512, 512), (1024, 1024), (1280, 720))
 _SEEDS = 4
+_SHOWN = 18
+"""Pairs on a contact sheet."""
 
 
 def main() -> None:
     """Read the command line, evaluate, write."""
     parser = argparse.ArgumentParser(prog="training.evaluation", description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("build/training/model"))
+    parser.add_argument("--model", type=Path, default=_SHIPPED)
     parser.add_argument("--output", type=Path, default=Path("build/evaluation"))
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("--threads", type=int, default=2)
@@ -54,7 +56,7 @@ def main() -> None:
         "model": rates(drawn, held, readers),
         "diversity": diversity(model, held[:8]),
         "eight steps against thirty": steps_apart(model, held[:8]),
-        **timings(model),
+        **timings(asked.model, asked.threads),
     }
     (asked.output / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n")
     (asked.output / "evaluation.md").write_text(table(found))
@@ -113,22 +115,17 @@ def _glance(picture: Tensor) -> Tensor:
     return functional.interpolate(picture[None], (64, 64), mode="area")[0]
 
 
-def timings(model: Model) -> dict[str, Any]:
-    """Return seconds a picture (median of three, the first left out), of the load, and memory."""
-    found = {}
-    for width, height in _TIMED:
-        taken = []
-        for seed in range(4):
-            began = time.monotonic()
-            model.draw(SHOWN[0], width, height, seed)
-            taken.append(time.monotonic() - began)
-        found[f"{width}x{height}"] = round(median(taken[1:]), 3)
-    return {
-        "seconds": found,
-        "load seconds": round(model.load_s, 3),
-        "resident MiB": round(resident_mib()),
-        "threads": torch.get_num_threads(),
-    }
+def timings(folder: Path, threads: int) -> dict[str, Any]:
+    """Measure in a process of its own, which holds no pictures but its one."""
+    program = [sys.executable, "-m", "training.evaluation.timing"]
+    told = subprocess.run(  # noqa: S603 - our own module
+        [*program, str(folder), "--threads", str(threads)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    measured: dict[str, Any] = json.loads(told.stdout)
+    return measured
 
 
 def table(found: dict[str, Any]) -> str:
@@ -151,7 +148,7 @@ def table(found: dict[str, Any]) -> str:
         f"The readers' own accuracy on the painter's pictures: {readers}.",
         (
             f"Drawn on {found['threads']} threads: {seconds}; load {found['load seconds']} s, "
-            f"resident {found['resident MiB']} MiB with the evaluation's own pictures."
+            f"resident {found['resident MiB']} MiB at the most."
         ),
         (
             f"Mean difference (0..1) between seeds {found['diversity']}, "
@@ -162,23 +159,26 @@ def table(found: dict[str, Any]) -> str:
 
 
 def contact_sheets(model: Model, held: list[Question], folder: Path) -> None:
-    """Write pairs of painter (left) and model (right), square and wide, with their captions."""
-    for name, (width, height), columns in (
-        ("square", (512, 512), 6),
-        ("wide", (1280, 720), 4),
+    """Write pairs of painter (left) and model (right) with their captions, and the model alone.
+
+    `blind.jpg` is for somebody who says what is seen without knowing what was asked for.
+    """
+    for name, (width, height), scale in (
+        ("square", (512, 512), 0.5),
+        ("wide", (1280, 720), 0.25),
     ):
         pictures = []
-        for index, one in enumerate(held[:18]):
-            pair = (
-                by_the_painter(one.scene, width, height),
-                model.draw(one.caption, width, height, index),
-            )
+        for index, one in enumerate(held[:_SHOWN]):
+            painted = by_the_painter(one.scene, width, height)
+            drawn = model.draw(one.caption, width, height, index)
             pictures += [
-                functional.interpolate(each[None], scale_factor=0.5, mode="area")[0]
-                for each in pair
+                functional.interpolate(each[None], scale_factor=scale, mode="area")[0]
+                for each in (painted, drawn)
             ]
-        save_picture(folder / f"{name}.png", sheet(torch.stack(pictures), columns))
-    told = "".join(f"{index + 1}. {one.caption}\n" for index, one in enumerate(held[:18]))
+        save_picture(folder / f"{name}.jpg", sheet(torch.stack(pictures), 6))
+        if name == "square":
+            save_picture(folder / "blind.jpg", sheet(torch.stack(pictures[1:20:2]), 5))
+    told = "".join(f"{index + 1}. {one.caption}\n" for index, one in enumerate(held[:_SHOWN]))
     (folder / "captions.md").write_text(told)
 
 

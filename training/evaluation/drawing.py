@@ -1,6 +1,5 @@
 """What draws for the evaluation: the finished model through the real pipeline, or the painter."""
 
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,3 @@ class Model:
 def by_the_painter(scene: Scene, width: int, height: int) -> Tensor:
     """Paint the scene itself: 3 x h x w, 0..1."""
     return paint([scene], width, height)[0]
-
-
-def resident_mib() -> float:
-    """Return the most that this process has held, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -18,7 +18,7 @@ BARS = {
     "count": 0.80,
     "time of day": 0.95,
 }
-"""What the issue asks for on held-out captions; `land` and `pattern` are told besides."""
+"""What a good model gets right of held-out captions; `land` and `pattern` are told besides."""
 
 Verdict = dict[str, list[bool]]
 """By what was judged; nothing where the scene does not ask for it."""

@@ -41,6 +41,7 @@ class Run:
     steps: int | None = None
     """Instead of minutes: so many steps of each learning phase, so many shards."""
     seconds: dict[str, float] = field(default_factory=dict)
+    """What each phase took, over all runs."""
 
     def budget(self, phase: str) -> Budget:
         """Return what a phase may take."""
@@ -64,11 +65,8 @@ class Run:
 def run(one: Run) -> Path:
     """Run all phases, or what is left of them. Returns the folder of the model."""
     _settle(one)
-    for name, phase in PHASES.items():
-        clock = clock_of(one.settings.device)
-        began = clock()
+    for phase in PHASES.values():
         phase(one)
-        one.seconds.setdefault(name, round(clock() - began, 1))
     return one.folder / MODEL
 
 
@@ -117,8 +115,14 @@ def _judge(one: Run, phase: str, learner: CodecLearner | EncoderLearner) -> None
 def _latents(one: Run) -> None:
     """Paint and encode what the transformer learns from, unless it is to be ever fresh."""
     told = one.folder / "latents.json"
-    if told.is_file() or one.settings.shards.fresh_every:
+    if one.settings.shards.fresh_every:
         return
+    if not told.is_file():
+        keeping.save_json(told, _painted(one))
+    one.seconds["latents"] = float(keeping.load_json(told)["seconds"])
+
+
+def _painted(one: Run) -> dict[str, float]:
     clock, budget, made = clock_of(one.settings.device), one.budget("latents"), 0
     began = clock()
     for made in _shards(one).fill():
@@ -126,7 +130,7 @@ def _latents(one: Run) -> None:
             break
         if made % 10 == 0:
             print(f"latents   {made} shards", flush=True)
-    keeping.save_json(told, {"shards": made})
+    return {"shards": made, "seconds": round(clock() - began, 1)}
 
 
 def _shards(one: Run) -> Shards:

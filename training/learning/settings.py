@@ -98,18 +98,18 @@ class Settings:
     flow: FlowSettings = field(default_factory=FlowSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
     shares: tuple[tuple[str, float], ...] = (
-        ("codec", 0.14),
+        ("codec", 0.17),
         ("encoder", 0.02),
-        ("latents", 0.09),
+        ("latents", 0.11),
         ("flow", 0.60),
-        ("few-step", 0.15),
+        ("few-step", 0.10),
     )
     """What part of the minutes each phase has."""
     checkpoint_s: float = 120.0
     sheet_s: float = 900.0
 
 
-CPU = Settings("cpu", SMALL, flow=FlowSettings(tokens=3072, teacher_steps=2))
+CPU = Settings("cpu", SMALL, flow=FlowSettings(tokens=3072, guidance=2.5, teacher_steps=1))
 """For hours on a few cores: cheap canvases first, latents painted once and kept on disk."""
 CUDA = Settings(
     "cuda",

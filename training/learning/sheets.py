@@ -21,7 +21,7 @@ def sheet(pictures: Tensor, columns: int) -> Tensor:
 
 
 def save_picture(path: Path, picture: Tensor) -> None:
-    """Write 3 x h x w (0..1) as a PNG."""
+    """Write 3 x h x w (0..1) as what the name ends in: PNG, or JPEG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous()
-    Image.fromarray(pixels.cpu().numpy()).save(path)
+    Image.fromarray(pixels.cpu().numpy()).save(path, quality=88)

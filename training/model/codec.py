@@ -23,7 +23,7 @@ def make_codec(sizes: Sizes) -> Any:
     """Return the codec with its start: latents 0..2 are a patch's mean red, green and blue.
 
     One norm group: with two channels to a group a flat colour has no variance but its own and is
-    normalised away (the trial stood at 12 dB). From plain random weights it is slow to learn
+    normalised away (such a codec stood at 12 dB). From plain random weights it is slow to learn
     colours at all (13 dB after 160 steps, where this one begins at 20).
     """
     count = len(sizes.decoder)

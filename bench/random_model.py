@@ -1,12 +1,8 @@
-"""The built-in model: the real Z-Image classes at a tiny size, made here in seconds, offline.
+"""The random model: the real Z-Image classes at a tiny size, made here in a second, offline.
 
-Its weights are random, so it draws a texture, not the prompt; it shows that everything around a
-model works, on any machine, without a download.
+It draws a texture, not the prompt: for tests and benches of everything around a model.
 """
 
-import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +16,6 @@ from diffusers import (
 from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
-NAME = "builtin"
-REVISION = "random-1"
-"""Changes with every change of the recipe: folders of another recipe are not used."""
-
 _SEED = 7
 _TEXT_WIDTH = 32
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -35,33 +27,15 @@ _CHAT_TEMPLATE = (
 )
 
 
-def ensure_builtin(data_dir: Path) -> Path:
-    """Return the folder of the built-in model, made first if it is not there.
-
-    Safe against a second process that does the same, and against being killed half-way.
-    """
-    folder = data_dir / "models" / f"{NAME}-{REVISION}"
-    if (folder / "model_index.json").is_file():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-    try:
-        make_builtin().save_pretrained(unfinished)
-        for path in unfinished.rglob("*"):
-            # save_pretrained writes weights as 0600; a service of another user reads them too.
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        unfinished.chmod(0o755)
-        unfinished.rename(folder)
-    except OSError:
-        # Somebody else was first: theirs is as good as ours.
-        if not (folder / "model_index.json").is_file():
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+def write_random(folder: Path) -> Path:
+    """Write the pipeline, readable for everybody, into a new folder, which is returned."""
+    make_random().save_pretrained(folder)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return folder
 
 
-def make_builtin() -> Any:
+def make_random() -> Any:
     """Return the tiny pipeline with its random weights, always the same ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
@@ -146,9 +120,3 @@ def _vae() -> Any:
         use_post_quant_conv=False,
         mid_block_add_attention=False,
     )
-
-
-def describe(folder: Path) -> str:
-    """Return what a folder's pipeline is, by its `_class_name`."""
-    index: dict[str, Any] = json.loads((folder / "model_index.json").read_text())
-    return str(index["_class_name"])
