@@ -13,8 +13,8 @@ from tests.serving import ROOT
 DOCS = ROOT / "docs"
 TALK = (
     "hello",
-    "draw a lighthouse at dawn, 512x512, seed 7",
     "draw a boat on the sea at night with a full moon, 512x512, seed 3",
+    "draw a sunset over mountains, 512x512, seed 3",
 )
 LOOKS = (
     ("chat-light.png", "light", 1000, 900, False),
