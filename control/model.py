@@ -10,7 +10,7 @@ ENOUGH_MIB = 15 * 1024
 BUILTIN = "builtin"
 NOTICE = (
     "No accelerator with 15 GiB of memory: using the small built-in model, which draws simple"
-    f" scenes and shapes. The real one: {PREFIX}MODEL=Tongyi-MAI/Z-Image-Turbo (about 20 GB, slow without a card)."
+    f" scenes. The real one: {PREFIX}MODEL=Tongyi-MAI/Z-Image-Turbo (about 20 GB, slow without a card)."
 )
 
 

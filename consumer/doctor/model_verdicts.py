@@ -18,7 +18,7 @@ MISSING_MOST = 3
 def judge_model(found: ModelFound, model: str) -> Verdict:
     """The model's files are here and complete, or can be fetched."""
     if found.source == "builtin":
-        return ok("model", "Built in: a small one, for simple scenes and shapes.")
+        return ok("model", "Built in: a small one, for simple scenes.")
     if found.place and not found.missing:
         return ok("model", f"{model} is in {found.place}.")
     if found.place:

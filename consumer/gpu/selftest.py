@@ -32,9 +32,9 @@ LATENTS = {"cpu": 8, "cuda": 64}
 DECODE_TOLERANCE = {torch.float32: 2 / 255, torch.bfloat16: 0.3, torch.float16: 0.05}
 """Between two decodes of the same, of a range of 2. Not zero: a library may sum in another order
 the second time. Convolutions that round otherwise made 4e-6, 0.11 and 0.011 at the most (measured
-on a CPU, on the built-in VAE and on one of the real shape); a wrong tile is off by about 1."""
+on a CPU, on a tiny random VAE and on one of the real shape); a wrong tile is off by about 1."""
 FLAT = 1e-4
-"""Standard deviation of a picture below which it is one colour; the built-in VAE's is 0.27."""
+"""Standard deviation of a picture below which it is one colour; a tiny random VAE's is 0.27."""
 
 
 @dataclass(frozen=True, slots=True)
