@@ -40,10 +40,10 @@ def one_thread():
         torch.set_num_threads(threads)
 
 
-def finish(folder):
+def finish(folder, earlier=None):
     """Run, or go on, to the end in this process, which has the imports behind it already."""
     from training.learning.run import Run, run
     from training.learning.settings import PROOF
 
     with one_thread():
-        run(Run(PROOF, folder, 480.0, STEPS))
+        run(Run(PROOF, folder, 480.0, STEPS, earlier=earlier))

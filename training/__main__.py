@@ -23,6 +23,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch on the CPU")
     parser.add_argument("--output", type=Path, default=Path("build/training"))
     parser.add_argument(
+        "--earlier", type=Path, help="a run whose codec and weights this one begins with"
+    )
+    parser.add_argument(
         "--afresh", action="store_true", help="refuse a folder with an earlier run in it"
     )
     asked = parser.parse_args()
@@ -33,7 +36,7 @@ def main() -> None:
     settings = dataclasses.replace(
         NAMED[asked.preset or asked.device], seed=asked.seed, device=asked.device
     )
-    run(Run(settings, asked.output, asked.minutes, asked.steps))
+    run(Run(settings, asked.output, asked.minutes, asked.steps, earlier=asked.earlier))
 
 
 if __name__ == "__main__":

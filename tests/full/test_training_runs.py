@@ -6,7 +6,7 @@ import pytest
 
 from tests.training_runs import STEPS, finish, one_thread, start
 
-_PARTS = ("codec", "encoder", "flow", "few-step")
+_PARTS = ("codec", "encoder", "words", "flow", "few-step")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,42 @@ def test_a_run_goes_on_with_its_own_settings_only(finished):
 
     with pytest.raises(ValueError, match="other settings"):
         run(Run(replace(PROOF, seed=8), finished, 480.0, STEPS))
+
+
+def test_a_run_begins_with_the_weights_of_an_earlier_one(finished, tmp_path):
+    """Its codec is taken over, its flow is where the words begin, and the export says so."""
+    import json
+
+    from training.learning.earlier import inherited
+    from training.learning.run import MODEL
+
+    finish(tmp_path, earlier=finished)
+    kept = inherited(tmp_path)
+    assert kept["steps"] == STEPS
+    assert _same_codec(finished, tmp_path)
+    told = json.loads((tmp_path / MODEL / "training.json").read_text())
+    assert told["begun_from"]["steps"] == STEPS
+
+
+def _same_codec(*folders):
+    import torch
+
+    from training.learning import keeping
+
+    one, other = (_tensors(keeping.load(folder / "codec.checkpoint")) for folder in folders)
+    return all(torch.equal(first, same) for first, same in zip(one, other, strict=True))
+
+
+def test_weights_of_another_seed_or_of_no_run_are_refused(finished, tmp_path):
+    from dataclasses import replace
+
+    from training.learning.earlier import inherit
+    from training.learning.settings import PROOF
+
+    with pytest.raises(ValueError, match="another seed"):
+        inherit(replace(PROOF, seed=8), finished, tmp_path / "one")
+    with pytest.raises(ValueError, match="no run"):
+        inherit(PROOF, tmp_path / "nothing", tmp_path / "other")
 
 
 def test_the_codec_goes_on_where_it_was():
@@ -127,7 +163,7 @@ def test_the_forward_for_batches_equals_the_stock_one(length):
     import torch
 
     from training.model.sizes import LATENTS, TINY
-    from training.model.transformer import make_transformer, velocity
+    from training.model.transformer import make_transformer, passed, velocity
 
     torch.manual_seed(1)
     model = make_transformer(TINY).eval()
@@ -139,6 +175,8 @@ def test_the_forward_for_batches_equals_the_stock_one(length):
         captions = [one[:count] for one, count in zip(text, counts, strict=True)]
         stock = model(list(latents.unsqueeze(2)), time, captions, return_dict=False)[0]
         found = velocity(model, latents, time, text, known)
+        apart = passed(model, latents, time, text, known, (2, 1)).direction
+    assert not torch.allclose(apart, found, atol=1e-3)
     assert torch.allclose(found, torch.stack(stock).squeeze(2), atol=1e-5)
 
 

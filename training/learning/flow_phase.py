@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
 from training.learning.chance import generator, number
+from training.learning.drawer import Drawer
 from training.learning.optimizers import Pair, follow, rate
-from training.learning.settings import FORWARDS, SHIFT, Settings
+from training.learning.records import Heads
+from training.learning.settings import FORWARDS, LATE_SHIFT, SHIFT, Settings
 from training.learning.shards import Batch, Shards, noise_like
 from training.learning.sheets import save_picture, sheet
 from training.model.sizes import DOWN, LATENTS
-from training.model.text import MULTIPLE, encode, make_encoder, padded, tokens
-from training.model.transformer import make_transformer, velocity
+from training.model.text import MULTIPLE, padded, tokens
+from training.model.transformer import Pass
 
 SHOWN = (
     "a sunset over mountains",
@@ -36,26 +38,14 @@ SHOWN = (
 """What the sample sheets show: the last one is of words that nobody taught."""
 
 
-class Drawer(nn.Module):
-    """Text encoder and transformer, which learn together."""
-
-    def __init__(self, settings: Settings, vocabulary: int) -> None:
-        super().__init__()
-        self.encoder = make_encoder(vocabulary, settings.sizes)
-        self.transformer = make_transformer(settings.sizes)
-
-    @override
-    def forward(self, latents: Tensor, time: Tensor, ids: Tensor, known: Tensor) -> Tensor:
-        """Return x0 - noise of latents at 1 - sigma = `time`, told by the captions' tokens."""
-        text = encode(self.encoder, ids)
-        found: Tensor = velocity(self.transformer, latents, time, text, known).float()
-        return found
-
-
 def schedule(steps: int) -> Tensor:
     """Return the sigmas of so many steps and the 0 after them, as the scheduler makes them."""
-    plain = 1 - torch.arange(steps + 1) / steps
-    return SHIFT * plain / (1 + (SHIFT - 1) * plain)
+    return shifted(1 - torch.arange(steps + 1) / steps, SHIFT)
+
+
+def shifted(plain: Tensor, shift: float) -> Tensor:
+    """Return noise levels 0..1 moved towards noise, as `FlowMatchEulerDiscreteScheduler` does."""
+    return shift * plain / (1 + (shift - 1) * plain)
 
 
 class FlowLearner:
@@ -71,44 +61,66 @@ class FlowLearner:
         torch.manual_seed(settings.seed)
         self.model = Drawer(settings, len(tokenizer)).to(settings.device)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
+        self.heads = Heads(settings.sizes.dim).to(settings.device)
         self.pair = self._optimizers(1.0)
 
     def _optimizers(self, part: float) -> Pair:
-        flow = self.settings.flow
-        used = [
-            (name, parameter)
-            for name, parameter in self.model.named_parameters()
-            if not _unread(name, self.settings.sizes.text_layers)
-        ]
-        return Pair(used, flow.matrix_rate * part, flow.other_rate * part)
+        flow, used = self.settings.flow, self.model.read_parameters()
+        named = [*used, *self.heads.named_parameters()]
+        return Pair(named, flow.matrix_rate * part, flow.other_rate * part)
+
+    def begin_from(self, state: dict[str, Any]) -> None:
+        """Take over what the words' phase learnt."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
 
     def step(self, number: int, part: float) -> dict[str, float]:
-        batch = self.shards.batch(self.phase, number, part, self._ready)
+        batch = self.shards.batch(self.phase, number, self.late(part), self._ready)
         with torch.autocast(self.settings.device, torch.bfloat16, enabled=self._mixed):
-            loss = self.loss(batch, number)
+            loss = self.loss(batch, number, part)
         self.pair.step(loss, rate(number, part))
         follow(self.average, self.model, number)
         return {"loss": loss.item()}
+
+    def late(self, part: float) -> float:
+        """Return the part of the phase, as the canvases are chosen."""
+        return part
 
     @property
     def _mixed(self) -> bool:
         return self.settings.device != "cpu"
 
-    def loss(self, batch: Batch, step: int) -> Tensor:
-        """Squared error of the direction, at noise levels spread evenly over the schedule."""
-        clean = batch.latents
-        noise = noise_like(clean, self.settings.seed, self.phase, step)
-        sigma = self._levels(len(clean), step)
-        mixed = torch.lerp(clean, noise, sigma[:, None, None, None])
-        found = self.model(mixed, 1 - sigma, batch.ids, self.known(batch.ids))
-        return functional.mse_loss(found, clean - noise)
+    def loss(self, batch: Batch, step: int, part: float) -> Tensor:
+        """Squared error of the direction at noise levels spread over a schedule, and the lesson.
 
-    def _levels(self, count: int, step: int) -> Tensor:
-        device = self.settings.device
+        While a picture's noise hides less than all of it, what it will show is plain to see, and
+        its caption teaches nothing: so the schedule begins with much noise.
+        """
+        flow, clean = self.settings.flow, batch.latents
+        noise = noise_like(clean, self.settings.seed, self.phase, step)
+        sigma = self._levels(len(clean), step, part)
+        mixed = torch.lerp(clean, noise, sigma[:, None, None, None])
+        found = self.model.passed(
+            mixed, 1 - sigma, batch.ids, self.known(batch.ids), batch.places
+        )
+        error = functional.mse_loss(found.direction, clean - noise)
+        return error + flow.lesson * (1 - part) * self._lesson(found, batch, step)
+
+    def _lesson(self, found: Pass, batch: Batch, step: int) -> Tensor:
+        """How wrong words and picture are about the records, of those with a caption."""
+        told = ~batch.untold
+        chance = generator(self.settings.device, self.settings.seed, self.phase, step, "lesson")
+        records, columns = batch.records[told], batch.latents.shape[-1] // 2
+        words = self.heads.of_words(found.words[told], records, chance)
+        return words + self.heads.of_picture(found.early[told], columns, records, chance)
+
+    def _levels(self, count: int, step: int, part: float) -> Tensor:
+        device, early = self.settings.device, self.settings.flow.early_shift
         chance = generator(device, self.settings.seed, self.phase, step, "levels")
         offsets = torch.rand(count, generator=chance, device=device)
         plain = (torch.arange(count, device=device) + offsets) / count
-        return SHIFT * plain / (1 + (SHIFT - 1) * plain)
+        return shifted(plain, early + (LATE_SHIFT - early) * part)
 
     def known(self, ids: Tensor) -> Tensor:
         """Return what is caption and not filler."""
@@ -119,12 +131,14 @@ class FlowLearner:
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
+            "heads": self.heads.state_dict(),
             "optimizers": self.pair.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
+        self.heads.load_state_dict(state["heads"])
         self.pair.restore(state["optimizers"])
 
     # ------------------------------------------------------------ what it shows
@@ -174,14 +188,19 @@ class FewStepLearner(FlowLearner):
         self.teacher = copy.deepcopy(self.average)
         self._empty = shards.empty().to(settings.device)
 
-    def begin_from(self, flow: dict[str, Any]) -> None:
+    @override
+    def begin_from(self, state: dict[str, Any]) -> None:
         """Take the flow's averaged weights, for teacher and pupil."""
         for each in (self.model, self.average, self.teacher):
-            each.load_state_dict(flow["average"])
+            each.load_state_dict(state["average"])
         self.pair = self._optimizers(self.settings.flow.few_rate)
 
     @override
-    def loss(self, batch: Batch, step: int) -> Tensor:
+    def late(self, part: float) -> float:
+        return 1.0
+
+    @override
+    def loss(self, batch: Batch, step: int, part: float) -> Tensor:
         clean = batch.latents
         noise = noise_like(clean, self.settings.seed, self.phase, step)
         sigmas = schedule(FORWARDS).to(clean.device)
@@ -190,30 +209,37 @@ class FewStepLearner(FlowLearner):
         now, after = sigmas[level], sigmas[level + 1]
         start = torch.lerp(clean, noise, now[:, None, None, None])
         with torch.no_grad():
-            end = self._taught(start, (now, after), batch.ids)
+            end = self._taught(start, (now, after), batch)
         wanted = (end - start) / (now - after)[:, None, None, None]
-        found = self.model(start, 1 - now, batch.ids, self.known(batch.ids))
-        return functional.mse_loss(found, wanted)
+        found = self.model.passed(
+            start, 1 - now, batch.ids, self.known(batch.ids), batch.places
+        )
+        return functional.mse_loss(found.direction, wanted)
 
-    def _taught(self, latents: Tensor, levels: tuple[Tensor, Tensor], ids: Tensor) -> Tensor:
+    def _taught(self, latents: Tensor, levels: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
         """Go from one level to the other in the teacher's small steps."""
         count = self.settings.flow.teacher_steps
         now, after = levels
         stride = (now - after) / count
         for index in range(count):
             time = 1 - (now - index * stride)
-            direction = self._directed(latents, time, ids)
+            direction = self._directed(latents, time, batch)
             latents = latents + stride[:, None, None, None] * direction
         return latents
 
-    def _directed(self, latents: Tensor, time: Tensor, ids: Tensor) -> Tensor:
-        told: Tensor = self.teacher(latents, time, ids, self.known(ids))
+    def _directed(self, latents: Tensor, time: Tensor, batch: Batch) -> Tensor:
+        told = self._taught_by(latents, time, batch.ids, batch.places)
         guidance = self.settings.flow.guidance
         if guidance == 1.0:
             return told
         empty = self._empty.expand(len(latents), -1)
-        untold = self.teacher(latents, time, empty, self.known(empty))
+        untold = self._taught_by(latents, time, empty, batch.places)
         return torch.lerp(untold, told, guidance)
+
+    def _taught_by(
+        self, latents: Tensor, time: Tensor, ids: Tensor, places: tuple[int, int]
+    ) -> Tensor:
+        return self.teacher.passed(latents, time, ids, self.known(ids), places).direction
 
     @override
     def state(self) -> dict[str, Any]:
@@ -223,9 +249,3 @@ class FewStepLearner(FlowLearner):
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.teacher.load_state_dict(state["teacher"])
-
-
-def _unread(name: str, text_layers: int) -> bool:
-    """Whether a weight has no part in the pictures: the encoder's last layer and its norm."""
-    last = f"encoder.layers.{text_layers - 1}."
-    return name.startswith((last, "encoder.norm."))

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ def save_json(path: Path, value: Any) -> None:
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(value, indent=2) + "\n")
     unfinished.replace(path)
+
+
+def plain(value: Any) -> Any:
+    """Return a dataclass as JSON gives it back."""
+    return json.loads(json.dumps(asdict(value)))
 
 
 def load_json(path: Path) -> Any:

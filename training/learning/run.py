@@ -1,6 +1,5 @@
 """The phases in their order, each going on from where an earlier run was: a table."""
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -15,12 +14,14 @@ from training.learning import keeping
 from training.learning.chance import number
 from training.learning.codec_phase import CodecLearner
 from training.learning.course import Budget, Learner, Rhythm, clock_of, learn
+from training.learning.earlier import inherit, inherited
 from training.learning.encoder_phase import EncoderLearner
 from training.learning.export import export, megabytes
 from training.learning.flow_phase import FewStepLearner, FlowLearner
 from training.learning.settings import Settings
 from training.learning.shards import Shards
 from training.learning.sheets import save_picture, sheet
+from training.learning.words_phase import WordsLearner
 from training.model.text import make_tokenizer
 from training.painter.paint import paint
 from training.scenes import draw_scene
@@ -40,6 +41,8 @@ class Run:
     minutes: float
     steps: int | None = None
     """Instead of minutes: so many steps of each learning phase, so many shards."""
+    earlier: Path | None = None
+    """The folder of a run whose codec and weights this one begins with."""
     seconds: dict[str, float] = field(default_factory=dict)
     """What each phase took, over all runs."""
 
@@ -73,11 +76,13 @@ def run(one: Run) -> Path:
 def _settle(one: Run) -> None:
     """Write the settings down. Raises ValueError in the folder of a run with other ones."""
     recipe = one.folder / "settings.json"
-    told = json.loads(json.dumps(asdict(one.settings)))
+    told = keeping.plain(one.settings)
     if recipe.is_file() and keeping.load_json(recipe) != told:
         raise ValueError(
             f"{one.folder} holds a run with other settings: give another --output, or remove it."
         )
+    if one.earlier is not None:
+        inherit(one.settings, one.earlier, one.folder)
     keeping.save_json(recipe, told)
 
 
@@ -151,11 +156,21 @@ def _ready(one: Run) -> int | None:
     return int(keeping.load_json(told)["shards"]) if told.is_file() else None
 
 
+def _words(one: Run) -> None:
+    learner = WordsLearner(one.settings, one.tokenizer())
+    earlier = inherited(one.folder, one.settings.device)
+    if earlier is not None:
+        learner.begin_from(earlier["weights"])
+    one.seconds["words"] = one.learn("words", learner)
+
+
 def _flow(one: Run) -> None:
     codec = _finished_codec(one)
     shards = Shards(one.settings, one.folder, one.tokenizer(), codec.encoder.eval())
     learner = FlowLearner(one.settings, shards, one.tokenizer(), _ready(one))
     learner.decoder = codec.codec.decoder
+    words = keeping.load(one.folder / "words.checkpoint", one.settings.device)
+    learner.begin_from(words["learner"])
     one.seconds["flow"] = one.learn("flow", learner)
 
 
@@ -187,14 +202,16 @@ def _export(one: Run) -> None:
         "transformer": drawer.transformer,
     }
     export(parts, one.folder / MODEL)
+    earlier = inherited(one.folder) or {}
     told = {
         "settings": asdict(one.settings),
         "minutes": one.minutes,
         "seconds": {name: round(value, 1) for name, value in one.seconds.items()},
         "steps": {
             name: keeping.load(one.folder / f"{name}.checkpoint")["steps"]
-            for name in ("codec", "encoder", "flow", "few-step")
+            for name in ("codec", "encoder", "words", "flow", "few-step")
         },
+        "begun_from": {key: earlier[key] for key in ("steps", "seconds") if earlier},
         "codec_dB": keeping.load_json(one.folder / "codec.json"),
         "stock_encoder_dB": keeping.load_json(one.folder / "encoder.json"),
         "torch": str(torch.__version__),
@@ -217,6 +234,7 @@ PHASES: dict[str, Callable[[Run], None]] = {
     "codec": _codec,
     "encoder": _encoder,
     "latents": _latents,
+    "words": _words,
     "flow": _flow,
     "few-step": _few_step,
     "export": _export,

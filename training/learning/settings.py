@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 from training.model.sizes import LARGE, SMALL, TINY, Sizes
 
-SHIFT = 2.0
-"""Of the noise schedule: more of the steps where the picture's layout is settled."""
+SHIFT = 3.0
+"""Of the noise schedule drawn with: more of the steps where the picture's layout is settled."""
+LATE_SHIFT = 2.0
+"""Of the one learnt with, at the end of the flow."""
 FORWARDS = 8
 """What the service asks of the model."""
 
@@ -18,6 +20,11 @@ class Canvas:
     height: int
     early: float
     late: float
+    apart: tuple[int, ...] = (1,)
+    """How far apart the rotary places of its tokens are, one of these by lot.
+
+    Two apart, it teaches the layout of a canvas twice as wide and high, for a quarter of the cost.
+    """
 
     @property
     def pixels(self) -> int:
@@ -66,6 +73,14 @@ class FlowSettings:
     """Small steps of the teacher for one of the pupil."""
     dropout: float = 0.08
     """The part of captions left out, so that there is a picture of no caption to lead away from."""
+    early_shift: float = 8.0
+    """Of the schedule learnt with, at the beginning of the flow."""
+    lesson: float = 0.1
+    """What it weighs to tell the scene's record, at the beginning of the flow."""
+    captions: int = 64
+    """In a batch of the words' phase."""
+    words_rate: float = 2.5
+    """Of the words' phase, in parts of the rates above."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,8 @@ class ShardSettings:
     """Steps after which a new shard replaces the oldest one; 0: painted once, kept on disk."""
     captions: int = 4
     """Ways to say each scene."""
+    stills: float = 2.0
+    """How many times likelier a still life is to be learnt from than another scene."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +115,30 @@ class Settings:
     flow: FlowSettings = field(default_factory=FlowSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
     shares: tuple[tuple[str, float], ...] = (
-        ("codec", 0.17),
-        ("encoder", 0.02),
-        ("latents", 0.11),
-        ("flow", 0.60),
-        ("few-step", 0.10),
+        ("codec", 0.22),
+        ("encoder", 0.03),
+        ("latents", 0.18),
+        ("words", 0.03),
+        ("flow", 0.48),
+        ("few-step", 0.06),
     )
     """What part of the minutes each phase has."""
     checkpoint_s: float = 120.0
     sheet_s: float = 900.0
 
 
-CPU = Settings("cpu", SMALL, flow=FlowSettings(tokens=3072, guidance=2.5, teacher_steps=1))
+CPU = Settings(
+    "cpu",
+    SMALL,
+    canvases=(
+        Canvas(256, 256, 0.8, 0.15, apart=(2, 2, 2, 3, 4)),
+        Canvas(512, 512, 0.1, 0.5, apart=(1, 1, 1, 2)),
+        *_LARGE,
+        Canvas(320, 192, 0.05, 0.0, apart=(4,)),
+        Canvas(192, 320, 0.05, 0.0, apart=(4,)),
+    ),
+    flow=FlowSettings(tokens=1536, guidance=2.0, teacher_steps=1),
+)
 """For hours on a few cores: cheap canvases first, latents painted once and kept on disk."""
 CUDA = Settings(
     "cuda",
@@ -122,7 +151,8 @@ CUDA = Settings(
         ("codec", 0.22),
         ("encoder", 0.03),
         ("latents", 0.0),
-        ("flow", 0.6),
+        ("words", 0.02),
+        ("flow", 0.58),
         ("few-step", 0.15),
     ),
     checkpoint_s=60.0,

@@ -12,6 +12,7 @@ from torch import Tensor
 from training.captions import caption, long_caption
 from training.learning import keeping
 from training.learning.chance import generator, number
+from training.learning.records import is_still, record
 from training.learning.settings import Canvas, Settings
 from training.model.sizes import TOKEN
 from training.model.text import MULTIPLE, padded, tokens
@@ -32,6 +33,12 @@ class Batch:
     """n x LATENTS x h x w, float32."""
     ids: Tensor
     """n x (32 or 64), the captions' tokens."""
+    records: Tensor
+    """n x what `record` gives: what there is to be seen."""
+    untold: Tensor
+    """n: whose caption was left out."""
+    places: tuple[int, int] = (1, 0)
+    """How far apart the tokens' rotary places are, and where the first one is."""
 
 
 class Shards:
@@ -68,25 +75,37 @@ class Shards:
         count = self._pictures(settings.canvases[chosen])
         several = [self._shard(chosen, rng.choice(names)) for _ in range(min(4, count))]
         key = "long" if rng.random() < _LONG else "short"
-        latents, ids = [], []
+        latents, ids, records = [], [], []
         for turn, shard in enumerate(several):
             share = count // len(several) + (turn < count % len(several))
-            rows = [rng.randrange(len(shard["latents"])) for _ in range(share)]
+            rows = self._rows(shard["records"], share, rng)
             ways = [rng.randrange(shard[key].shape[1]) for _ in rows]
             latents.append(shard["latents"][rows].float())
             ids.append(shard[key][rows, ways].long())
-        found = self._some_left_out(torch.cat(ids), rng)
-        return Batch(torch.cat(latents), found)
+            records.append(shard["records"][rows])
+        found = torch.cat(ids)
+        untold = self._some_left_out(found, rng)
+        apart = rng.choice(settings.canvases[chosen].apart)
+        places = apart, rng.randrange(apart)
+        return Batch(torch.cat(latents), found, torch.cat(records), untold, places)
+
+    def _rows(self, records: Tensor, count: int, rng: random.Random) -> list[int]:
+        """Draw scenes of a shard by lot: still lifes are likelier, as outlines are hard."""
+        stills = self._settings.shards.stills
+        weights = [stills if one else 1.0 for one in is_still(records).tolist()]
+        return rng.choices(range(len(weights)), weights, k=count)
 
     def _some_left_out(self, ids: Tensor, rng: random.Random) -> Tensor:
-        """Take the caption from some: the empty prompt, in the length of a short one."""
-        if ids.shape[1] > MULTIPLE:
-            return ids
-        empty = self.empty().to(ids.device)
-        for row in range(len(ids)):
-            if rng.random() < self._settings.flow.dropout:
-                ids[row] = empty
-        return ids
+        """Take the caption from some: the empty prompt, in the length of a short one.
+
+        Returns which, never all: there must be something to tell.
+        """
+        dropout = self._settings.flow.dropout if ids.shape[1] <= MULTIPLE else 0.0
+        untold = torch.tensor([rng.random() < dropout for _ in range(len(ids))])
+        untold[0] = False
+        if dropout:
+            ids[untold] = self.empty().to(ids.device)
+        return untold.to(ids.device)
 
     def empty(self) -> Tensor:
         """Return the tokens of no caption, 32 of them with the filler."""
@@ -141,6 +160,7 @@ class Shards:
         long_rows = [_long(found, filler) for found in long]
         return {
             "latents": torch.cat(latents),
+            "records": torch.tensor([record(scene) for scene in scenes], device=device).byte(),
             "short": torch.tensor(rows, device=device).view(len(scenes), ways, -1).int(),
             "long": torch.tensor(long_rows, device=device).view(len(scenes), 1, -1).int(),
         }

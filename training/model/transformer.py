@@ -4,6 +4,7 @@ The stock forward takes lists and costs Python time for every picture; with capt
 multiple of 32 and pictures of one size all of that is one reshape and shared rotary places.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from training.model.sizes import AXES, HEAD, LATENTS, Sizes
 from training.model.text import MULTIPLE
+
+_EARLY = 2
+"""Layers before the picture is asked what it will show."""
 
 
 def make_transformer(sizes: Sizes) -> Any:
@@ -36,6 +40,18 @@ def make_transformer(sizes: Sizes) -> Any:
     return transformer
 
 
+@dataclass(frozen=True)
+class Pass:
+    """What one forward found, and what it thought on the way."""
+
+    direction: Tensor
+    """x0 - noise, as the latents."""
+    words: Tensor
+    """n x length x dim: the captions as the layers get them."""
+    early: Tensor
+    """n x tokens x dim: the picture after the second layer."""
+
+
 def velocity(model: Any, latents: Tensor, time: Tensor, text: Tensor, known: Tensor) -> Tensor:
     """Return what `model.forward` does, for one size and one padded length of captions.
 
@@ -43,10 +59,22 @@ def velocity(model: Any, latents: Tensor, time: Tensor, text: Tensor, known: Ten
     of 32, `known` n x length: what is caption and not filler; each caption must be longer than
     length - 32, as the stock forward pads no further than that. Out: x0 - noise, as `latents`.
     """
-    if text.shape[1] % MULTIPLE:
-        raise ValueError(
-            f"Captions are padded to a multiple of {MULTIPLE}, not {text.shape[1]}."
-        )
+    return passed(model, latents, time, text, known).direction
+
+
+def passed(
+    model: Any,
+    latents: Tensor,
+    time: Tensor,
+    text: Tensor,
+    known: Tensor,
+    places: tuple[int, int] = (1, 0),
+) -> Pass:
+    """Return what `velocity` does, and more.
+
+    `places` are how far the tokens of the picture are apart and where the first one is: two apart,
+    256x256 is a rough sketch of 512x512.
+    """
     height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
     lighting = model.t_embedder(time * model.t_scale).type_as(latents)
     picture = model.all_x_embedder["2-1"](patches(latents))
@@ -54,20 +82,34 @@ def velocity(model: Any, latents: Tensor, time: Tensor, text: Tensor, known: Ten
     if filler:
         pad = model.x_pad_token.to(picture.dtype).expand(len(picture), filler, -1)
         picture = torch.cat([picture, pad], 1)
-    places = _places(height, width, text.shape[1], filler, latents.device)
-    turns = model.rope_embedder(places)[None]
-    here, there = turns[:, : picture.shape[1]], turns[:, picture.shape[1] :]
+    there = _turns(model, _text_places(text))
+    here = _turns(model, _places(height, width, text, filler, places))
     for layer in model.noise_refiner:
         picture = layer(picture, None, here, lighting)
+    words = refined(model, text, known)
+    both, turns = torch.cat([picture, words], 1), torch.cat([here, there], 1)
+    early = picture
+    for index, layer in enumerate(model.layers):
+        both = layer(both, None, turns, lighting)
+        if index < _EARLY:
+            early = both[:, : height * width]
+    out = model.all_final_layer["2-1"](both, c=lighting)[:, : height * width]
+    return Pass(unpatched(out, height, width), words, early)
+
+
+def refined(model: Any, text: Tensor, known: Tensor) -> Tensor:
+    """Return the captions as the layers get them, n x length x dim."""
+    if text.shape[1] % MULTIPLE:
+        raise ValueError(
+            f"Captions are padded to a multiple of {MULTIPLE}, not {text.shape[1]}."
+        )
     words = model.cap_embedder(text)
     words = torch.where(known[..., None], words, model.cap_pad_token.to(words.dtype))
+    there = _turns(model, _text_places(text))
     for layer in model.context_refiner:
         words = layer(words, None, there)
-    both = torch.cat([picture, words], 1)
-    for layer in model.layers:
-        both = layer(both, None, turns, lighting)
-    out = model.all_final_layer["2-1"](both, c=lighting)[:, : height * width]
-    return unpatched(out, height, width)
+    refined: Tensor = words
+    return refined
 
 
 def patches(latents: Tensor) -> Tensor:
@@ -84,11 +126,25 @@ def unpatched(out: Tensor, height: int, width: int) -> Tensor:
     return split.permute(0, 5, 1, 3, 2, 4).reshape(count, four // 4, 2 * height, 2 * width)
 
 
-def _places(height: int, width: int, length: int, filler: int, device: torch.device) -> Tensor:
-    """The rotary places of picture, its filler and the caption: (text, row, column) each."""
-    rows = torch.arange(height, device=device).repeat_interleave(width)
-    columns = torch.arange(width, device=device).repeat(height)
-    picture = torch.stack([torch.full_like(rows, length + 1), rows, columns], 1)
-    words = torch.zeros(length, 3, dtype=picture.dtype, device=device)
-    words[:, 0] = torch.arange(1, length + 1, device=device)
-    return torch.cat([picture, picture.new_zeros(filler, 3), words])
+def _turns(model: Any, places: Tensor) -> Tensor:
+    turns: Tensor = model.rope_embedder(places)[None]
+    return turns
+
+
+def _text_places(text: Tensor) -> Tensor:
+    """The rotary places of a caption's tokens: (text, row, column) each."""
+    words = torch.zeros(text.shape[1], 3, dtype=torch.long, device=text.device)
+    words[:, 0] = torch.arange(1, text.shape[1] + 1, device=text.device)
+    return words
+
+
+def _places(
+    height: int, width: int, text: Tensor, filler: int, places: tuple[int, int]
+) -> Tensor:
+    """Those of the picture's tokens after it, and of what fills them up."""
+    apart, first = places
+    rows = torch.arange(height, device=text.device).repeat_interleave(width)
+    columns = torch.arange(width, device=text.device).repeat(height)
+    after = torch.full_like(rows, text.shape[1] + 1)
+    picture = torch.stack([after, first + apart * rows, first + apart * columns], 1)
+    return torch.cat([picture, picture.new_zeros(filler, 3)])
