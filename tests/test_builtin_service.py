@@ -151,7 +151,7 @@ async def test_the_picture_says_how_it_was_made(draw):
     assert metadata == {
         "software": f"imagegen {VERSION}",
         "model": "builtin",
-        "revision": "scenes-1",
+        "revision": "scenes-2",
         "width": 256,
         "height": 256,
         "seed": 42,

@@ -131,13 +131,13 @@ CPU = Settings(
     "cpu",
     SMALL,
     canvases=(
-        Canvas(256, 256, 0.8, 0.15, apart=(2, 2, 2, 3, 4)),
+        Canvas(256, 256, 0.8, 0.15, apart=(1, 1, 2, 2, 2, 3, 4)),
         Canvas(512, 512, 0.1, 0.5, apart=(1, 1, 1, 2)),
         *_LARGE,
         Canvas(320, 192, 0.05, 0.0, apart=(4,)),
         Canvas(192, 320, 0.05, 0.0, apart=(4,)),
     ),
-    flow=FlowSettings(tokens=1536, guidance=2.0, teacher_steps=1),
+    flow=FlowSettings(tokens=1536, guidance=2.5, teacher_steps=1),
 )
 """For hours on a few cores: cheap canvases first, latents painted once and kept on disk."""
 CUDA = Settings(
