@@ -103,3 +103,21 @@ def test_a_caption_names_what_the_record_holds():
         for colour in {scene.background, *(shape.colour for shape in scene.shapes)}:
             assert any(word in words.lower() for word in COLOUR_WORDS[colour]), words
     assert len(said) > 100
+
+
+def test_a_caption_says_where_a_shape_is_unless_in_the_middle():
+    """Of one shape and of two unlike ones: what nobody says, nobody can learn."""
+    from training.words import PLACE_WORDS
+
+    rng = random.Random(13)
+    places = set()
+    for _ in range(600):
+        scene = draw_scene(rng)
+        if not isinstance(scene, Still) or scene.alike:
+            continue
+        words = caption(scene, rng, plain=True)
+        for place in {shape.place for shape in scene.shapes} - {"center"}:
+            places.add(place)
+            said = any(way in words for way in PLACE_WORDS[place])
+            assert said, words
+    assert len(places) == len(PLACE_WORDS) - 1

@@ -155,7 +155,7 @@ def _alike(scene: Still, rng: random.Random) -> str:
 
 def _each(scene: Still, rng: random.Random) -> str:
     several = len(scene.shapes) > 1
-    told = [_one(shape, rng, placed=several) for shape in scene.shapes]
+    told = [_one(shape, rng) for shape in scene.shapes]
     if several and scene.shapes[0].place == "left" and rng.random() < 0.3:
         return f"{_one(scene.shapes[0], rng)} next to {_one(scene.shapes[1], rng)}"
     if several and scene.shapes[0].place == "top" and rng.random() < 0.5:
@@ -163,14 +163,13 @@ def _each(scene: Still, rng: random.Random) -> str:
     return _joined(told)
 
 
-def _one(shape: Shape, rng: random.Random, *, placed: bool = True) -> str:
+def _one(shape: Shape, rng: random.Random) -> str:
     words = (
         rng.choice(SIZE_WORDS[shape.size]),
         _colour(shape.colour, rng),
         rng.choice(SHAPE_WORDS[shape.name]),
     )
     said = _article(" ".join(word for word in words if word))
-    middle = shape.place == "center"
-    if not placed or (middle and rng.random() < 0.6):
+    if shape.place == "center" and rng.random() < 0.6:
         return said
     return f"{said} {rng.choice(PLACE_WORDS[shape.place])}"

@@ -27,15 +27,16 @@ def inherit(settings: Settings, earlier: Path, folder: Path) -> None:
     shutil.copytree(earlier / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     for name in _FILES:
         shutil.copyfile(earlier / name, folder / name)
+    before = inherited(earlier) or {"steps": 0, "seconds": 0.0}
     kept = {
-        "steps": flow["steps"],
-        "seconds": flow["seconds"],
+        "steps": flow["steps"] + before["steps"],
+        "seconds": flow["seconds"] + before["seconds"],
         "weights": flow["learner"]["average"],
     }
     keeping.save(folder / _WEIGHTS, kept)
 
 
 def inherited(folder: Path, device: str = "cpu") -> dict[str, Any] | None:
-    """Return `weights` with the `steps` and `seconds` of their flow, or None where there are none."""
+    """Return `weights` with the `steps` and `seconds` of all flows before, or None where none was."""
     found: dict[str, Any] | None = keeping.load(folder / _WEIGHTS, device)
     return found
