@@ -36,13 +36,13 @@ def test_a_record_says_whether_it_is_a_still_life(scenes):
 def test_the_text_side_learns_to_tell_the_record(tmp_path):
     """Forty steps of the smallest model halve how wrong it is, and it goes on where it was."""
     from tests.training_runs import one_thread
-    from training.learning.run import Run, _paint
+    from training.learning.run import PHASES, Run
     from training.learning.settings import PROOF
     from training.learning.words_phase import WordsLearner
 
     one = Run(PROOF, tmp_path, 480.0, 1)
     with one_thread():
-        _paint(one)
+        PHASES["paint"](one)
         learner = WordsLearner(PROOF, one.tokenizer())
         losses = [learner.step(number, 0.0)["loss"] for number in range(40)]
         assert losses[-1] < losses[0] / 2

@@ -163,7 +163,7 @@ def test_the_forward_for_batches_equals_the_stock_one(length):
     import torch
 
     from training.model.sizes import LATENTS, TINY
-    from training.model.transformer import make_transformer, passed, velocity
+    from training.model.transformer import make_transformer, passed
 
     torch.manual_seed(1)
     model = make_transformer(TINY).eval()
@@ -174,7 +174,7 @@ def test_the_forward_for_batches_equals_the_stock_one(length):
     with torch.no_grad():
         captions = [one[:count] for one, count in zip(text, counts, strict=True)]
         stock = model(list(latents.unsqueeze(2)), time, captions, return_dict=False)[0]
-        found = velocity(model, latents, time, text, known)
+        found = passed(model, latents, time, text, known).direction
         apart = passed(model, latents, time, text, known, (2, 1)).direction
     assert not torch.allclose(apart, found, atol=1e-3)
     assert torch.allclose(found, torch.stack(stock).squeeze(2), atol=1e-5)

@@ -41,6 +41,8 @@ _CHOICES: tuple[tuple[str, ...], ...] = (
 )
 """Two shapes, their number, background; land, sky; pattern and its colours; style."""
 _NUMBER = 2 * len(_SHAPE)
+_LAND, _PATTERN, _STYLE = _NUMBER + 2, _NUMBER + 4, _NUMBER + 7
+"""Where in them these begin."""
 _WIDTHS = [1 + len(words) for words in _CHOICES]
 _OBJECTS = tuple(OBJECT_WORDS)
 _TOLD = sum(_WIDTHS) + len(_OBJECTS)
@@ -59,13 +61,13 @@ def record(scene: Scene) -> list[int]:
                 said[4 * index : 4 * index + 4] = shape
             said[_NUMBER : _NUMBER + 2] = str(len(scene.shapes)), scene.background
         case Landscape():
-            said[10:12] = scene.land, scene.sky
+            said[_LAND : _LAND + 2] = scene.land, scene.sky
             things = scene.objects
         case Pattern():
-            said[12:15] = scene.name, scene.first, scene.second
+            said[_PATTERN : _PATTERN + 3] = scene.name, scene.first, scene.second
         case _:
             assert_never(scene)
-    said[15] = scene.style
+    said[_STYLE] = scene.style
     chosen = [
         1 + words.index(word) if word in words else 0
         for word, words in zip(said, _CHOICES, strict=True)

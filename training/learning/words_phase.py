@@ -17,6 +17,9 @@ from training.model.text import MULTIPLE, padded, tokens
 from training.model.transformer import refined
 from training.scenes import draw_scene
 
+_TEXT = ("encoder.", "transformer.cap_", "transformer.context_refiner.", "words.")
+"""The parameters that it moves, by the beginnings of their names."""
+
 
 class WordsLearner:
     """Learns the text encoder and the transformer's part that reads it.
@@ -73,6 +76,3 @@ class WordsLearner:
 
     def sheet(self, path: Path) -> None:
         """Nothing: words are no picture."""
-
-
-_TEXT = ("encoder.", "transformer.cap_", "transformer.context_refiner.", "words.")

@@ -52,16 +52,6 @@ class Pass:
     """n x tokens x dim: the picture after the second layer."""
 
 
-def velocity(model: Any, latents: Tensor, time: Tensor, text: Tensor, known: Tensor) -> Tensor:
-    """Return what `model.forward` does, for one size and one padded length of captions.
-
-    `latents` n x LATENTS x h x w, `time` n (1 - sigma), `text` n x length x width with length a multiple
-    of 32, `known` n x length: what is caption and not filler; each caption must be longer than
-    length - 32, as the stock forward pads no further than that. Out: x0 - noise, as `latents`.
-    """
-    return passed(model, latents, time, text, known).direction
-
-
 def passed(
     model: Any,
     latents: Tensor,
@@ -70,10 +60,12 @@ def passed(
     known: Tensor,
     places: tuple[int, int] = (1, 0),
 ) -> Pass:
-    """Return what `velocity` does, and more.
+    """Find what `model.forward` does, for one size and one padded length of captions.
 
-    `places` are how far the tokens of the picture are apart and where the first one is: two apart,
-    256x256 is a rough sketch of 512x512.
+    `latents` n x LATENTS x h x w, `time` n (1 - sigma), `text` n x length x width with length a multiple
+    of 32, `known` n x length: what is caption and not filler; each caption must be longer than
+    length - 32, as the stock forward pads no further than that. `places` are how far the tokens of the
+    picture are apart and where the first one is: two apart, 256x256 is a rough sketch of 512x512.
     """
     height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
     lighting = model.t_embedder(time * model.t_scale).type_as(latents)
