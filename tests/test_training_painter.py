@@ -1,11 +1,12 @@
 """The painter and its captions: the same for the same seed, and what the record says is seen."""
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
 
-from training.captions import caption
+from training.captions import caption, misnamed
 from training.scenes import Still, draw_scene, held_out
 
 _SIDE = 128
@@ -121,3 +122,17 @@ def test_a_caption_says_where_a_shape_is_unless_in_the_middle():
             said = any(way in words for way in PLACE_WORDS[place])
             assert said, words
     assert len(places) == len(PLACE_WORDS) - 1
+
+
+def test_a_misnamed_caption_is_the_same_but_for_its_shapes():
+    """What the few-step phase leads away from: number and all else stay, patterns too."""
+    rng = random.Random(14)
+    names = "square|triangle|star|heart|ring|cross|diamond"
+    said = misnamed("Two red Circles, please", rng)
+    assert re.fullmatch(rf"Two red ({names})(s|es), please", said), said
+    both = misnamed("a teal box next to a gray dot on black", rng)
+    assert re.fullmatch(r"a teal (?!square)\w+ next to a gray (?!circle)\w+ on black", both), (
+        both
+    )
+    for other in ("red polka dots on a blue background", "a boat on the sea by night", ""):
+        assert misnamed(other, rng) == other

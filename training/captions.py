@@ -1,6 +1,7 @@
 """The caption grammar: a scene's record → one of the many ways to say it."""
 
 import random
+import re
 from typing import assert_never
 
 from training.scenes import Landscape, Pattern, Scene, Shape, Still
@@ -47,6 +48,22 @@ def long_caption(scene: Scene, rng: random.Random) -> str:
     """Say a scene at length, with much that has no effect: callers write such prompts, too."""
     idle = rng.sample(IDLE_WORDS, 8)
     return ", ".join([caption(scene, rng), *idle])
+
+
+def misnamed(said: str, rng: random.Random) -> str:
+    """Return a caption with every shape in it called another, and all else as it was."""
+
+    def other(found: re.Match[str]) -> str:
+        word = found[0].lower()
+        names = [name for name, words in SHAPE_WORDS.items() if not _is_one_of(word, words)]
+        name = rng.choice(names)
+        return name if word in _SINGULARS else _plural(name)
+
+    return _SHAPES.sub(other, said)
+
+
+def _is_one_of(word: str, names: tuple[str, ...]) -> bool:
+    return any(word in (name, _plural(name)) for name in names)
 
 
 def _said(scene: Scene, rng: random.Random) -> str:
@@ -149,8 +166,11 @@ def _still(scene: Still, rng: random.Random) -> str:
 def _alike(scene: Still, rng: random.Random) -> str:
     shape, number = scene.shapes[0], rng.choice(NUMBERS[len(scene.shapes)])
     name = rng.choice(SHAPE_WORDS[shape.name])
-    plural = f"{name}es" if name.endswith(("s", "x")) else f"{name}s"
-    return f"{number} {_colour(shape.colour, rng)} {plural}"
+    return f"{number} {_colour(shape.colour, rng)} {_plural(name)}"
+
+
+def _plural(name: str) -> str:
+    return f"{name}es" if name.endswith(("s", "x")) else f"{name}s"
 
 
 def _each(scene: Still, rng: random.Random) -> str:
@@ -173,3 +193,9 @@ def _one(shape: Shape, rng: random.Random) -> str:
     if shape.place == "center" and rng.random() < 0.6:
         return said
     return f"{said} {rng.choice(PLACE_WORDS[shape.place])}"
+
+
+_SINGULARS = frozenset(name for names in SHAPE_WORDS.values() for name in names)
+_SHAPES = re.compile(
+    rf"\b(?<!polka )({'|'.join([*_SINGULARS, *map(_plural, _SINGULARS)])})\b", re.IGNORECASE
+)

@@ -135,14 +135,14 @@ def test_1280x720_is_cropped_evenly(finished):
 
 
 def test_our_muon_moves_as_the_stock_one():
-    """To what bfloat16, in which that one computes, leaves of a step; wide and tall matrices."""
+    """To what bfloat16, in which that one computes, leaves of a step; wide, tall, and two alike."""
     import torch
 
     from training.learning.optimizers import Muon
 
     torch.manual_seed(1)
     ours, theirs = [
-        [torch.nn.Parameter(torch.zeros(shape)) for shape in ((48, 96), (96, 48))]
+        [torch.nn.Parameter(torch.zeros(shape)) for shape in ((48, 96), (96, 48), (48, 96))]
         for _ in range(2)
     ]
     one = Muon(ours, 4e-3)

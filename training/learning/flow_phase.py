@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
+from training.captions import misnamed
 from training.learning.chance import generator, number
 from training.learning.drawer import Drawer
 from training.learning.optimizers import Pair, follow, rate
@@ -175,8 +177,9 @@ class FlowLearner:
 class FewStepLearner(FlowLearner):
     """Learns to go in one step where the finished flow goes in several, at the eight levels drawn.
 
-    The teacher may exaggerate the caption (its direction with it, away from that without), which
-    costs it a second forward and the pupil nothing.
+    The teacher may exaggerate the caption (its direction with it, away from that without), and the
+    names of shapes beyond that (away from that with other names): it costs the teacher a forward
+    each, and the pupil nothing.
     """
 
     phase = "few-step"
@@ -209,32 +212,48 @@ class FewStepLearner(FlowLearner):
         now, after = sigmas[level], sigmas[level + 1]
         start = torch.lerp(clean, noise, now[:, None, None, None])
         with torch.no_grad():
-            end = self._taught(start, (now, after), batch)
+            end = self._taught(start, (now, after), batch, self._misnamed(batch.ids, step))
         wanted = (end - start) / (now - after)[:, None, None, None]
         found = self.model.passed(
             start, 1 - now, batch.ids, self.known(batch.ids), batch.places
         )
         return functional.mse_loss(found.direction, wanted)
 
-    def _taught(self, latents: Tensor, levels: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+    def _misnamed(self, ids: Tensor, step: int) -> Tensor:
+        """Return the captions with their shapes called otherwise."""
+        rng = random.Random(number(self.settings.seed, self.phase, step, "misnamed"))
+        captions = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        found = tokens(self.tokenizer, [misnamed(caption, rng) for caption in captions])
+        filler = self.tokenizer.pad_token_id
+        rows = [padded(one, ids.shape[1], filler) for one in found]
+        return torch.tensor(rows, device=ids.device)
+
+    def _taught(
+        self, latents: Tensor, levels: tuple[Tensor, Tensor], batch: Batch, misnamed: Tensor
+    ) -> Tensor:
         """Go from one level to the other in the teacher's small steps."""
         count = self.settings.flow.teacher_steps
         now, after = levels
         stride = (now - after) / count
         for index in range(count):
             time = 1 - (now - index * stride)
-            direction = self._directed(latents, time, batch)
+            direction = self._directed(latents, time, batch, misnamed)
             latents = latents + stride[:, None, None, None] * direction
         return latents
 
-    def _directed(self, latents: Tensor, time: Tensor, batch: Batch) -> Tensor:
-        told = self._taught_by(latents, time, batch.ids, batch.places)
-        guidance = self.settings.flow.guidance
-        if guidance == 1.0:
-            return told
-        empty = self._empty.expand(len(latents), -1)
-        untold = self._taught_by(latents, time, empty, batch.places)
-        return torch.lerp(untold, told, guidance)
+    def _directed(
+        self, latents: Tensor, time: Tensor, batch: Batch, misnamed: Tensor
+    ) -> Tensor:
+        flow = self.settings.flow
+        told = directed = self._taught_by(latents, time, batch.ids, batch.places)
+        if flow.guidance != 1.0:
+            empty = self._empty.expand(len(latents), -1)
+            untold = self._taught_by(latents, time, empty, batch.places)
+            directed = directed + (flow.guidance - 1) * (told - untold)
+        if flow.contrast:
+            other = self._taught_by(latents, time, misnamed, batch.places)
+            directed = directed + flow.contrast * (told - other)
+        return directed
 
     def _taught_by(
         self, latents: Tensor, time: Tensor, ids: Tensor, places: tuple[int, int]

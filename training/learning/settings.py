@@ -69,6 +69,8 @@ class FlowSettings:
     """Of the few-step phase, in parts of the rates above."""
     guidance: float = 1.5
     """What the teacher of the few-step phase exaggerates the caption by; 1 for not at all."""
+    contrast: float = 0.0
+    """What the teacher leads away by from the same caption with its shapes called otherwise."""
     teacher_steps: int = 4
     """Small steps of the teacher for one of the pupil."""
     dropout: float = 0.08
@@ -95,7 +97,7 @@ class ShardSettings:
     """Steps after which a new shard replaces the oldest one; 0: painted once, kept on disk."""
     captions: int = 4
     """Ways to say each scene."""
-    stills: float = 2.0
+    stills: float = 4.0
     """How many times likelier a still life is to be learnt from than another scene."""
 
 
@@ -131,13 +133,21 @@ CPU = Settings(
     "cpu",
     SMALL,
     canvases=(
-        Canvas(256, 256, 0.8, 0.15, apart=(1, 1, 2, 2, 2, 3, 4)),
+        Canvas(256, 256, 0.8, 0.15, apart=(1, 2, 2, 2, 3, 4)),
         Canvas(512, 512, 0.1, 0.5, apart=(1, 1, 1, 2)),
         *_LARGE,
         Canvas(320, 192, 0.05, 0.0, apart=(4,)),
         Canvas(192, 320, 0.05, 0.0, apart=(4,)),
     ),
     flow=FlowSettings(tokens=1536, guidance=2.5, teacher_steps=1),
+    shares=(
+        ("codec", 0.22),
+        ("encoder", 0.03),
+        ("latents", 0.13),
+        ("words", 0.03),
+        ("flow", 0.49),
+        ("few-step", 0.10),
+    ),
 )
 """For hours on a few cores: cheap canvases first, latents painted once and kept on disk."""
 CUDA = Settings(
@@ -164,7 +174,7 @@ PROOF = Settings(
     TINY,
     canvases=(Canvas(64, 64, 0.5, 0.5), Canvas(96, 64, 0.5, 0.5)),
     codec=CodecSettings(batch=2, crop=32, late_crop=64),
-    flow=FlowSettings(tokens=32, teacher_steps=2),
+    flow=FlowSettings(tokens=32, contrast=1.0, teacher_steps=2),
     shards=ShardSettings(pixels=8 * 64 * 64, window=4),
     checkpoint_s=0.0,
     sheet_s=1e9,
