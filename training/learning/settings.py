@@ -139,14 +139,14 @@ CPU = Settings(
         Canvas(320, 192, 0.05, 0.0, apart=(4,)),
         Canvas(192, 320, 0.05, 0.0, apart=(4,)),
     ),
-    flow=FlowSettings(tokens=1536, guidance=2.5, teacher_steps=1),
+    flow=FlowSettings(tokens=1536, guidance=2.0, contrast=1.5, teacher_steps=1),
     shares=(
         ("codec", 0.22),
         ("encoder", 0.03),
-        ("latents", 0.13),
+        ("latents", 0.14),
         ("words", 0.03),
         ("flow", 0.49),
-        ("few-step", 0.10),
+        ("few-step", 0.09),
     ),
 )
 """For hours on a few cores: cheap canvases first, latents painted once and kept on disk."""
