@@ -151,7 +151,7 @@ async def test_the_picture_says_how_it_was_made(draw):
     assert metadata == {
         "software": f"imagegen {VERSION}",
         "model": "builtin",
-        "revision": "scenes-2",
+        "revision": "scenes-3",
         "width": 256,
         "height": 256,
         "seed": 42,

@@ -20,7 +20,7 @@ them, coloured shapes, patterns, four styles. It was trained on that painter's p
 random weights; no photograph, no artist's work and no other model had a part in it.
 
 What it gets right is told in figures in docs/training.md of the repository: skies, lands, hours,
-backgrounds and patterns; colours, places and numbers of things mostly; outlines one time in four.
+backgrounds, patterns, and colours, places and numbers of shapes; outlines three times in four.
 
 It shows that a prompt goes in and that prompt's picture comes out of the real `ZImagePipeline`. It
 is no image model for anything else: of words outside its small vocabulary it takes no notice, it
