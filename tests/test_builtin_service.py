@@ -56,10 +56,14 @@ def _metadata(image):
 # ---------------------------------------------------------------- what is to be seen
 
 
+def _pixels(reply):
+    picture = Image.open(io.BytesIO(reply["image"])).convert("RGB")
+    return np.asarray(picture, dtype=np.float32) / 255
+
+
 def _colours(reply):
     """Return the picture's mean colours, 0..1: all, middle and corners of it."""
-    picture = Image.open(io.BytesIO(reply["image"])).convert("RGB")
-    pixels = np.asarray(picture, dtype=np.float32) / 255
+    pixels = _pixels(reply)
     height, width, _ = pixels.shape
     ends = (slice(0, height // 8), slice(-(height // 8), None))
     sides = (slice(0, width // 8), slice(-(width // 8), None))
@@ -68,11 +72,20 @@ def _colours(reply):
     return pixels.mean((0, 1)), middle.mean((0, 1)), np.mean(corners, 0)
 
 
+def _halves(reply):
+    """Return how yellow the left and the right half of the picture's middle rows are, -1..1."""
+    pixels = _pixels(reply)
+    height, width, _ = pixels.shape
+    rows = pixels[3 * height // 8 : 5 * height // 8]
+    yellow = np.minimum(rows[..., 0], rows[..., 1]) - rows[..., 2]
+    return yellow[:, : width // 2].mean(), yellow[:, width // 2 :].mean()
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_a_red_circle_on_blue_is_red_on_blue(draw, seed):
     """The prompt's colours are where the prompt has them."""
     _, middle, corners = _colours(
-        await draw(prompt="a big red circle on a blue background", seed=seed)
+        await draw(prompt="a red circle on a blue background", seed=seed)
     )
     assert middle.argmax() == 0
     assert middle[0] - middle[2] > 0.25
@@ -82,9 +95,24 @@ async def test_a_red_circle_on_blue_is_red_on_blue(draw, seed):
 
 async def test_colours_may_be_the_other_way_round(draw):
     """It is the words that settle which is which."""
-    _, middle, corners = _colours(await draw(prompt="a big blue circle on a red background"))
+    _, middle, corners = _colours(await draw(prompt="a blue circle on a red background"))
     assert middle.argmax() == 2
     assert corners.argmax() == 0
+
+
+async def test_a_shape_is_where_the_words_have_it(draw):
+    """Left is left and right is right, of one shape and of two."""
+    left, right = _halves(
+        await draw(prompt="a yellow square on the left on a purple background")
+    )
+    assert left > right + 0.4
+    left, right = _halves(
+        await draw(prompt="a yellow square on the right on a purple background")
+    )
+    assert right > left + 0.4
+    two = "a blue circle on the left and a yellow square on the right on a gray background"
+    left, right = _halves(await draw(prompt=two))
+    assert right > left + 0.4
 
 
 @pytest.mark.parametrize("land", ["the sea", "a meadow", "mountains"])
