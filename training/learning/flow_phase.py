@@ -212,12 +212,22 @@ class FewStepLearner(FlowLearner):
         now, after = sigmas[level], sigmas[level + 1]
         start = torch.lerp(clean, noise, now[:, None, None, None])
         with torch.no_grad():
-            end = self._taught(start, (now, after), batch, self._misnamed(batch.ids, step))
+            end = self._taught(start, (now, after), batch, self._shunned(batch.ids, step))
         wanted = (end - start) / (now - after)[:, None, None, None]
         found = self.model.passed(
             start, 1 - now, batch.ids, self.known(batch.ids), batch.places
         )
         return functional.mse_loss(found.direction, wanted)
+
+    def _shunned(self, ids: Tensor, step: int) -> list[tuple[float, Tensor]]:
+        """Return the captions that the teacher leads away from, and by how much."""
+        flow = self.settings.flow
+        shunned = []
+        if flow.guidance != 1.0:
+            shunned.append((flow.guidance - 1, self._empty.expand(len(ids), -1)))
+        if flow.contrast:
+            shunned.append((flow.contrast, self._misnamed(ids, step)))
+        return shunned
 
     def _misnamed(self, ids: Tensor, step: int) -> Tensor:
         """Return the captions with their shapes called otherwise."""
@@ -229,7 +239,11 @@ class FewStepLearner(FlowLearner):
         return torch.tensor(rows, device=ids.device)
 
     def _taught(
-        self, latents: Tensor, levels: tuple[Tensor, Tensor], batch: Batch, misnamed: Tensor
+        self,
+        latents: Tensor,
+        levels: tuple[Tensor, Tensor],
+        batch: Batch,
+        shunned: list[tuple[float, Tensor]],
     ) -> Tensor:
         """Go from one level to the other in the teacher's small steps."""
         count = self.settings.flow.teacher_steps
@@ -237,23 +251,12 @@ class FewStepLearner(FlowLearner):
         stride = (now - after) / count
         for index in range(count):
             time = 1 - (now - index * stride)
-            direction = self._directed(latents, time, batch, misnamed)
-            latents = latents + stride[:, None, None, None] * direction
+            told = directed = self._taught_by(latents, time, batch.ids, batch.places)
+            for by, ids in shunned:
+                other = self._taught_by(latents, time, ids, batch.places)
+                directed = directed + by * (told - other)
+            latents = latents + stride[:, None, None, None] * directed
         return latents
-
-    def _directed(
-        self, latents: Tensor, time: Tensor, batch: Batch, misnamed: Tensor
-    ) -> Tensor:
-        flow = self.settings.flow
-        told = directed = self._taught_by(latents, time, batch.ids, batch.places)
-        if flow.guidance != 1.0:
-            empty = self._empty.expand(len(latents), -1)
-            untold = self._taught_by(latents, time, empty, batch.places)
-            directed = directed + (flow.guidance - 1) * (told - untold)
-        if flow.contrast:
-            other = self._taught_by(latents, time, misnamed, batch.places)
-            directed = directed + flow.contrast * (told - other)
-        return directed
 
     def _taught_by(
         self, latents: Tensor, time: Tensor, ids: Tensor, places: tuple[int, int]
